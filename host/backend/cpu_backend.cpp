@@ -1,0 +1,75 @@
+// The CPU backend: all cores, SIMD chosen at run time, and the answers that every other backend
+// must equal. The work is in cpu_rank and cpu_rows; this file keeps the threads and stops
+// exceptions.
+#include <fmt/format.h>
+
+#include <fstream>
+#include <new>
+#include <string>
+
+#include "backend/cpu_rank.hpp"
+#include "backend/cpu_rows.hpp"
+#include "backend/thread_pool.hpp"
+#include "cupel/backend/backend.hpp"
+
+namespace cupel {
+namespace {
+
+std::string processor_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("model name")) continue;
+    const auto colon = line.find(": ");
+    if (colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "CPU";
+}
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int threads) : pool_(threads > 0 ? threads : available_threads()) {}
+
+  BackendInfo info() const override {
+    return {"cpu", fmt::format("{}, {} thread{}", processor_name(), pool_.threads(),
+                               pool_.threads() == 1 ? "" : "s")};
+  }
+
+  Result<std::vector<std::vector<RankTable>>> rank_tables(const TableView& table, i64 first,
+                                                          i64 last) override {
+    return guarded([&] { return cpu_rank_tables(table, first, last, pool_); });
+  }
+  Result<std::vector<RankSummary>> rank_summaries(const TableView& table, i64 first, i64 last,
+                                                  std::span<const RankQuery> queries) override {
+    return guarded([&] { return cpu_rank_summaries(table, first, last, queries, pool_); });
+  }
+  Result<std::vector<std::vector<RowSums>>> row_sums(const TableView& table,
+                                                     const RowSpec& spec) override {
+    return guarded([&] { return cpu_row_sums(table, spec, pool_); });
+  }
+  Result<BadScores> bad_scores(const TableView& table) override {
+    return guarded([&] { return cpu_bad_scores(table, pool_); });
+  }
+
+ private:
+  template <class Work>
+  static auto guarded(const Work& work) -> decltype(work()) {
+    try {
+      return work();
+    } catch (const std::bad_alloc&) {
+      return Error{ErrorCode::kInternal, "", "out of memory on the CPU",
+                   "evaluate fewer columns or rows at a time, or pass a smaller --mem"};
+    } catch (const std::exception& failure) {
+      return Error{ErrorCode::kInternal, "", failure.what(), ""};
+    }
+  }
+
+  ThreadPool pool_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(int threads) {
+  return std::make_unique<CpuBackend>(threads);
+}
+
+}  // namespace cupel

@@ -1,0 +1,85 @@
+#include "cli/command.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "cli/output.hpp"
+
+namespace cupel {
+
+std::string_view program_version() { return CUPEL_VERSION; }
+
+void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
+  ColumnRoles& roles = request.roles;
+  arguments.section("columns (names, or files that hold one column)");
+  arguments.text("--label", "X", roles.label, "the truth; found as label, y, y_true, target, ..");
+  arguments.text("--score", "X", roles.score, "one score per row: binary");
+  arguments.text("--probs", "X", roles.probs, "one probability per class and row");
+  arguments.text("--logits", "X", roles.logits, "logits, ranked by their softmax");
+  arguments.text("--weight", "X", roles.weight, "sample weights");
+  arguments.text("--id", "X", roles.id, "row ids for whatever is drawn at random");
+  arguments.list("--group", "X[,Y]", roles.groups, "values per group of these columns too");
+  arguments.flag("--intersect", request.intersect, "and per combination of the group columns");
+  arguments.text("--unknown", "V", unknown,
+                 "a group value that means unknown, besides -1 and empty");
+  arguments.text("--calibration", "X", roles.calibration,
+                 "a boolean column, or a fraction of rows");
+  arguments.text("--task", "T", task, "binary, multiclass or multilabel; follows from the columns");
+  arguments.text("--pos-label", "V", request.pos_label, "the label that counts as positive");
+  arguments.list("--dtype", "X=bf16", dtypes, "column X holds bfloat16");
+}
+
+Result<void> ColumnArguments::apply(const Arguments& arguments, EvalRequest& request) const {
+  if (arguments.given("--task")) {
+    const std::vector<Task> tasks = {Task::kBinary, Task::kMulticlass, Task::kMultilabel};
+    std::vector<std::string> names;
+    for (const Task known : tasks) names.emplace_back(task_name(known));
+    const auto chosen = parse_choice("task", task, names);
+    if (!chosen) return chosen.error();
+    request.task = tasks[*chosen];
+  }
+  if (arguments.given("--unknown")) request.unknown = unknown;
+  for (const std::string& group : request.roles.groups) {
+    if (group.empty()) return usage_error("--group has an empty column name");
+  }
+  for (const std::string& entry : dtypes) {
+    const std::size_t equals = entry.rfind('=');
+    if (equals == std::string::npos || equals == 0) {
+      return usage_error(fmt::format("--dtype '{}' names no column", entry),
+                         "write --dtype X=bf16");
+    }
+    if (entry.substr(equals + 1) != "bf16") {
+      return usage_error(fmt::format("--dtype '{}' is not a type to choose", entry),
+                         "bf16 is the only type that files cannot say themselves");
+    }
+    request.bfloat16_columns.push_back(entry.substr(0, equals));
+  }
+  return {};
+}
+
+ReportStyle output_style(bool to_file) {
+  ReportStyle style;
+  style.version = program_version();
+  if (to_file || !is_terminal(STDOUT_FILENO)) return style;
+  const char* no_color = std::getenv("NO_COLOR");
+  style.terminal = no_color == nullptr || *no_color == '\0';
+  constexpr int kNarrowest = 60;
+  if (const int width = terminal_width(STDOUT_FILENO); width > 0) {
+    style.width = std::max(width, kNarrowest);
+  }
+  return style;
+}
+
+void say_failures(const std::vector<EvalFailure>& failures) {
+  for (const EvalFailure& failure : failures) say(failure.error.text());
+}
+
+int show(const std::string& text, const std::string& output) {
+  const auto written = write_output(output, text);
+  return written ? kExitOk : fail(written.error());
+}
+
+}  // namespace cupel

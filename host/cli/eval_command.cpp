@@ -1,0 +1,170 @@
+// cupel eval: from arguments to a request, from a report to text. Everything that can be wrong with
+// the call is found before a file is opened, so that exit code 2 costs no time.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <limits>
+
+#include "cli/command.hpp"
+#include "cli/output.hpp"
+#include "cli/progress.hpp"
+
+namespace cupel {
+namespace {
+
+constexpr std::string_view kExamples =
+    "  cupel eval scores.csv\n"
+    "  cupel eval model.npz --metrics 'auroc,auprc(method=trapezoid)' --group sex,age --intersect\n"
+    "  cupel eval 'dumps/**/*.npz' --format json -o results.json\n"
+    "  cupel eval score.npy --label y_true.npy --weight w.npy\n"
+    "  zcat scores.csv.gz | cupel eval - --score p --label y\n";
+
+constexpr i64 kMostThreads = 4096;
+
+struct EvalArguments {
+  EvalRequest request;
+  ColumnArguments columns;
+  std::vector<std::string> dumps;
+  std::vector<std::string> metrics;
+  std::string split = "all";
+  std::string seed = "0";
+  std::string nan = "error";
+  std::string threads = "0";
+  std::string memory;
+  std::string format_name = "table";
+  std::string output;
+  bool quiet = false;
+  bool verbose = false;
+  ReportFormat format = ReportFormat::kTable;
+
+  void declare(Arguments& arguments);
+  Result<void> apply(const Arguments& arguments);
+};
+
+void EvalArguments::declare(Arguments& arguments) {
+  arguments.positionals("DUMP",
+                        "files, folders, quoted globs, @list.txt, or - for CSV on standard input",
+                        dumps, kAnyNumber);
+  arguments.section("metrics");
+  arguments.list("--metrics", "M,..", metrics, "'cupel metrics' lists them; the task's defaults");
+  arguments.flag("--by-class", request.by_class, "a value per class or label too");
+  columns.declare(arguments, request);
+  arguments.section("rows");
+  arguments.flag("--pool", request.pool, "all files are shards of one dump");
+  arguments.text("--split", "S", split, "rows to use by --calibration: all, test or calibration");
+  arguments.text("--seed", "N", seed, "for whatever is drawn at random (0)");
+  arguments.text("--nan", "P", nan, "rows with NaN: error, or drop them and say how many");
+  arguments.section("running");
+  arguments.text("--backend", "B", request.backend, "auto, cpu, cuda, cuda:N (CUPEL_BACKEND)");
+  arguments.text("--threads", "N", threads, "0: all that there are");
+  arguments.text("--mem", "SIZE", memory, "memory to stay within, such as 512M or 4G");
+  arguments.section("output");
+  arguments.text("--format", "F", format_name, "table, json, jsonl, csv or md");
+  arguments.text("-o,--output", "FILE", output, "write results there, whole or not at all");
+  arguments.flag("-q,--quiet", quiet, "no progress, notices or warnings");
+  arguments.flag("-v,--verbose", verbose,
+                 "what was read, the plan and the times, on standard error");
+}
+
+Result<void> check_backend(const std::string& name) {
+  if (name.starts_with("cuda:")) {
+    const auto ordinal = parse_integer("device of --backend", name.substr(5), 0, 1023);
+    if (!ordinal) return ordinal.error();
+    return {};
+  }
+  const auto known = parse_choice("backend", name, {"auto", "cpu", "cuda"});
+  if (!known) return known.error();
+  return {};
+}
+
+Result<void> EvalArguments::apply(const Arguments& arguments) {
+  if (dumps.empty()) return usage_error("no dump", "'cupel eval --help' shows examples");
+  if (auto done = columns.apply(arguments, request); !done) return done.error();
+
+  request.metrics = fmt::format("{}", fmt::join(metrics, ","));
+  if (arguments.given("--metrics")) {
+    if (const auto parsed = parse_metrics(request.metrics); !parsed) return parsed.error();
+  }
+  const auto chosen_format = parse_format(format_name);
+  if (!chosen_format) return chosen_format.error();
+  format = *chosen_format;
+
+  const auto chosen_split = parse_choice("split", split, {"all", "test", "calibration"});
+  if (!chosen_split) return chosen_split.error();
+  request.split =
+      std::vector{RowSplit::kAll, RowSplit::kTest, RowSplit::kCalibration}[*chosen_split];
+  if (request.split != RowSplit::kAll && request.roles.calibration.empty()) {
+    return usage_error(fmt::format("--split {} needs --calibration", split));
+  }
+  const auto chosen_nan = parse_choice("--nan policy", nan, {"error", "drop"});
+  if (!chosen_nan) return chosen_nan.error();
+  request.nan = *chosen_nan == 0 ? NanPolicy::kError : NanPolicy::kDrop;
+
+  const auto seed_number = parse_integer("--seed", seed, 0, std::numeric_limits<i64>::max());
+  if (!seed_number) return seed_number.error();
+  request.seed = static_cast<u64>(*seed_number);
+  const auto thread_count = parse_integer("--threads", threads, 0, kMostThreads);
+  if (!thread_count) return thread_count.error();
+  request.threads = static_cast<int>(*thread_count);
+  if (arguments.given("--mem")) {
+    const auto bytes = parse_size("--mem", memory);
+    if (!bytes) return bytes.error();
+    request.memory = *bytes;
+  }
+  if (!arguments.given("--backend")) {
+    const char* preset = std::getenv("CUPEL_BACKEND");
+    if (preset != nullptr && *preset != '\0') request.backend = preset;
+  }
+  if (auto done = check_backend(request.backend); !done) return done.error();
+  if (!output.empty()) return check_output_path(output);
+  return {};
+}
+
+/// What -v tells: the run, not the results.
+void say_run(const EvalReport& report) {
+  for (const EvalInput& input : report.inputs) {
+    say(fmt::format("{}: {}, {} rows, {} bytes", input.path, input.format,
+                    with_separators(input.rows), with_separators(input.bytes)));
+  }
+  say("plan: " + compact_json(report.plan));
+  say(fmt::format("{} ({}): read {:.3f} s, computed {:.3f} s, {:.3f} s in all", report.backend,
+                  report.device, report.read_s, report.compute_s, report.total_s));
+}
+
+Result<EvalReport> evaluate_with_progress(const EvalRequest& request, bool quiet) {
+  Progress progress(!quiet && is_terminal(STDERR_FILENO));
+  return evaluate(request, [&](const EvalProgress& now) { progress.update(now); });
+}
+
+}  // namespace
+
+int run_eval(const std::vector<std::string>& arguments) {
+  Arguments parser("eval DUMP... [options]", kExamples);
+  EvalArguments eval;
+  eval.declare(parser);
+  const auto outcome = parser.parse(arguments);
+  if (!outcome) return fail(outcome.error());
+  if (*outcome == Arguments::Outcome::kHelp) return show(parser.help());
+  if (auto done = eval.apply(parser); !done) return fail(done.error());
+
+  auto dumps = expand_dump_arguments(eval.dumps);
+  if (!dumps) return fail(dumps.error());
+  eval.request.dumps = std::move(*dumps);
+
+  const auto report = evaluate_with_progress(eval.request, eval.quiet);
+  if (!report) return fail(report.error());
+
+  if (!eval.quiet) {
+    if (!report->fallback.empty()) say("no GPU is used: " + report->fallback);
+    for (const std::string& warning : report->warnings) say("warning: " + warning);
+  }
+  if (eval.verbose) say_run(*report);
+  say_failures(report->failures);
+  const ReportStyle style = output_style(!eval.output.empty());
+  const int written = show(render(*report, eval.format, style), eval.output);
+  if (written != kExitOk) return written;
+  return report->failures.empty() ? kExitOk : kExitPartial;
+}
+
+}  // namespace cupel

@@ -1,0 +1,894 @@
+#include "eval/compute.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "eval/samples.hpp"
+#include "eval/scopes.hpp"
+#include "metric/ranking.hpp"
+
+namespace cupel {
+namespace {
+
+enum class Average : u8 { kNone, kMacro, kWeighted, kMicro, kSamples, kOvoMacro, kOvoWeighted };
+
+std::string_view average_name(Average average) {
+  constexpr std::string_view kNames[]{"",        "macro",     "weighted",    "micro",
+                                      "samples", "ovo_macro", "ovo_weighted"};
+  return kNames[static_cast<std::size_t>(average)];
+}
+
+bool one_against_one(Average a) { return a == Average::kOvoMacro || a == Average::kOvoWeighted; }
+
+/// A value with the rows behind it.
+struct ScopedValue {
+  MetricValue value = MetricValue::none(Undefined::kEmpty);
+  Detail::Object params;
+  i64 n = 0;
+  std::optional<i64> n_pos, n_neg;
+  u128 support = 0;  ///< mass of positives: the weight of a class in a weighted average
+};
+
+/// What is known of one metric: how it is averaged, what it asks, and its values so far.
+struct Entry {
+  const MetricSpec* spec = nullptr;
+  Needs needs;
+  Average average = Average::kNone;
+  bool subset = false;                ///< the exact-match problem of a multilabel table
+  std::vector<std::size_t> queries;   ///< indices into the shared list
+  std::vector<ScopedValue> averaged;  ///< [scope]
+  std::vector<std::vector<ScopedValue>> by_class;  ///< [scope][problem]; empty: no such values
+  std::vector<EvalResult> pairs;                   ///< xauc
+
+  const Metric& metric() const { return *spec->metric; }
+  MetricScope scope() const { return spec->metric->scope(); }
+};
+
+class Computer {
+ public:
+  Computer(std::span<const PreparedTable> parts, const ComputeRequest& request, Backend& backend,
+           std::vector<std::string>& states)
+      : parts_(parts), request_(request), backend_(backend), states_(states) {}
+
+  Result<std::vector<EvalResult>> run() {
+    if (auto planned = plan(); !planned) return planned.error();
+    unite_cells();
+    scopes_ = make_scopes(cells_, request_.group_columns, request_.intersect);
+    constexpr std::size_t kMostPairedGroups = 1000;
+    for (const Attribute& attribute : scopes_.attributes) {
+      if (attribute.scopes.size() > kMostPairedGroups &&
+          any([](const Entry& e) { return e.scope() == MetricScope::kPairs; })) {
+        return usage_error(fmt::format("'xauc' compares every pair of groups, and '{}' has {}",
+                                       attribute.name, attribute.scopes.size()),
+                           "group by a column with at most 1000 values");
+      }
+    }
+    for (Entry& entry : entries_) {
+      entry.averaged.resize(scopes_.all.size());
+      const bool ranked = entry.scope() == MetricScope::kRanking;
+      const bool per_label =
+          entry.scope() == MetricScope::kRows && view().task == Task::kMultilabel && !entry.subset;
+      if ((ranked || per_label) && view().task != Task::kBinary) {
+        entry.by_class.assign(scopes_.all.size(), std::vector<ScopedValue>(problems()));
+      }
+    }
+    if (auto done = compute_rankings(); !done) return done.error();
+    if (auto done = compute_one_against_one(); !done) return done.error();
+    if (auto done = compute_samples(); !done) return done.error();
+    if (auto done = compute_rows(); !done) return done.error();
+    average_classes();
+    return results();
+  }
+
+ private:
+  const TableView& view() const { return parts_.front().view; }
+  std::size_t problems() const { return static_cast<std::size_t>(view().problems()); }
+  bool weighted() const { return view().weighted(); }
+
+  // ---- plan ------------------------------------------------------------------------------------
+
+  Result<void> plan() {
+    const Task task = view().task;
+    for (const MetricSpec& spec : request_.metrics) {
+      const MetricInfo& info = spec.metric->info();
+      if (std::find(info.tasks.begin(), info.tasks.end(), task) == info.tasks.end()) {
+        std::vector<std::string_view> names;
+        for (const Task t : info.tasks) names.push_back(task_name(t));
+        return usage_error(
+            fmt::format("'{}' is not defined for a {} task", spec.name, task_name(task)),
+            fmt::format("it takes {}", fmt::join(names, ", ")));
+      }
+      const bool compares_groups =
+          spec.equity_scaled || spec.metric->scope() == MetricScope::kPairs;
+      if (compares_groups && request_.group_columns.empty()) {
+        return usage_error(fmt::format("'{}' compares groups", spec.name),
+                           "name the group column with --group");
+      }
+      Entry entry;
+      entry.spec = &spec;
+      auto average = resolve_average(spec);
+      if (!average) return average.error();
+      entry.average = *average;
+      auto needs = spec.metric->needs(spec.options, task, view().classes, view().logits);
+      if (!needs) return needs.error();
+      entry.needs = std::move(*needs);
+      entry.subset = entry.needs.rows.exact_match;
+      if (entry.subset) entry.average = Average::kNone;
+      for (const RankQuery& query : entry.needs.queries) {
+        const auto at = std::find(queries_.begin(), queries_.end(), query);
+        entry.queries.push_back(static_cast<std::size_t>(at - queries_.begin()));
+        if (at == queries_.end()) queries_.push_back(query);
+      }
+      if (entry.scope() == MetricScope::kRows) add_rows(entry.needs.rows);
+      entries_.push_back(std::move(entry));
+    }
+    return {};
+  }
+
+  Result<Average> resolve_average(const MetricSpec& spec) const {
+    const Task task = view().task;
+    const std::string_view text = spec.options.text("average");
+    const auto refuse = [&](std::string_view needed) -> Error {
+      return usage_error(fmt::format("average={} of '{}' needs a {} task", text, spec.name, needed),
+                         fmt::format("this one is {}", task_name(task)));
+    };
+    const bool has_classes =
+        spec.metric->scope() == MetricScope::kRanking ||
+        (spec.metric->scope() == MetricScope::kRows && task == Task::kMultilabel);
+    if (text.empty()) {
+      return has_classes && task != Task::kBinary ? Average::kMacro : Average::kNone;
+    }
+    if (task == Task::kBinary) return refuse("multiclass or multilabel");
+    if (spec.metric->scope() == MetricScope::kRows && task == Task::kMulticlass) {
+      return refuse("multilabel");
+    }
+    Average average = Average::kMacro;
+    for (int i = 1; i <= static_cast<int>(Average::kOvoWeighted); ++i) {
+      if (average_name(static_cast<Average>(i)) == text) average = static_cast<Average>(i);
+    }
+    if (average == Average::kSamples && task != Task::kMultilabel) return refuse("multilabel");
+    if (one_against_one(average) && task != Task::kMulticlass) return refuse("multiclass");
+    return average;
+  }
+
+  void add_rows(const RowSpec& rows) {
+    const auto unite = [](auto& mine, const auto& theirs) {
+      for (const auto& value : theirs) {
+        if (std::find(mine.begin(), mine.end(), value) == mine.end()) mine.push_back(value);
+      }
+    };
+    unite(row_spec_.thresholds, rows.thresholds);
+    unite(row_spec_.top_k, rows.top_k);
+    row_spec_.brier = row_spec_.brier || rows.brier;
+    row_spec_.log_loss = row_spec_.log_loss || rows.log_loss;
+    row_spec_.exact_match = row_spec_.exact_match || rows.exact_match;
+  }
+
+  template <class Wanted>
+  bool any(const Wanted& wanted) const {
+    return std::any_of(entries_.begin(), entries_.end(), wanted);
+  }
+
+  void unite_cells() {
+    std::map<CellKey, u32> numbers;
+    for (const PreparedTable& part : parts_) {
+      for (const CellKey& key : part.cells) numbers.emplace(key, 0);
+    }
+    for (auto& [key, number] : numbers) {
+      number = static_cast<u32>(cells_.size());
+      cells_.push_back(key);
+    }
+    for (const PreparedTable& part : parts_) {
+      std::vector<u32> map;
+      for (const CellKey& key : part.cells) map.push_back(numbers.at(key));
+      cell_map_.push_back(std::move(map));
+    }
+  }
+
+  // ---- one value
+  // ---------------------------------------------------------------------------------
+
+  Evidence evidence() const {
+    Evidence e;
+    e.task = view().task;
+    e.classes = view().classes;
+    e.logits = view().logits;
+    e.probability_epsilon = parts_.front().probability_epsilon;
+    e.row_spec = &row_spec_;
+    e.outside_unit = outside_unit_;
+    return e;
+  }
+
+  static Detail::Object shown_params(const Entry& entry, const Evidence& e) {
+    Detail::Object params = entry.metric().params(entry.spec->options, e);
+    // The result has a field of its own for the average.
+    std::erase_if(params, [](const auto& field) { return field.first == "average"; });
+    return params;
+  }
+
+  ScopedValue finish_ranking(const Entry& entry, const RankSummary& all,
+                             const RankTable* table) const {
+    RankSummary own = all;
+    own.answers.clear();
+    for (const std::size_t q : entry.queries) own.answers.push_back(all.answers[q]);
+    Evidence e = evidence();
+    e.ranks = &own;
+    e.table = table;
+    ScopedValue scoped;
+    scoped.value = entry.metric().finish(e, entry.spec->options);
+    scoped.params = shown_params(entry, e);
+    scoped.n = static_cast<i64>(all.rows());
+    scoped.n_pos = static_cast<i64>(all.pos_rows);
+    scoped.n_neg = static_cast<i64>(all.neg_rows);
+    scoped.support = all.pos;
+    return scoped;
+  }
+
+  ScopedValue finish_rows(const Entry& entry, const RowSums& sums, bool binary) const {
+    Evidence e = evidence();
+    e.rows = &sums;
+    ScopedValue scoped;
+    scoped.value = entry.metric().finish(e, entry.spec->options);
+    scoped.params = shown_params(entry, e);
+    scoped.n = static_cast<i64>(sums.rows);
+    if (binary && sums.class_rows.size() == 2) {
+      scoped.n_pos = static_cast<i64>(sums.class_rows[1]);
+      scoped.n_neg = static_cast<i64>(sums.class_rows[0]);
+      scoped.support = sums.class_mass[1];
+    }
+    return scoped;
+  }
+
+  // ---- rankings
+  // ----------------------------------------------------------------------------------
+
+  Result<RankTable> merge_cells(const std::vector<std::vector<RankTable>>& by_cell,
+                                const std::vector<u32>& cells) const {
+    std::vector<RankTable> tables;
+    for (const u32 cell : cells) {
+      for (const RankTable& table : by_cell[cell]) tables.push_back(table);
+    }
+    if (tables.empty()) return RankTable(score_kind(view()), weighted());
+    return merge_all(std::move(tables));
+  }
+
+  i64 block_size() const {
+    const u64 limit = request_.memory > 0 ? static_cast<u64>(request_.memory) / 2 : u64{1} << 30;
+    u64 rows = 0;
+    for (const PreparedTable& part : parts_) rows += static_cast<u64>(part.view.rows);
+    const u64 key = key_bits(score_kind(view())) == 64 ? 8 : 4;
+    // The cells' tables, the merged ones and scratch.
+    const u64 per_problem = std::max<u64>(1, rows * key * 3);
+    const u64 block = std::clamp<u64>(limit / per_problem, 1, problems());
+    return static_cast<i64>(block > 16 ? block / 16 * 16 : block);
+  }
+
+  Result<void> compute_rankings() {
+    const auto needs_ranking = [&](const Entry& e) {
+      return e.scope() == MetricScope::kPairs ||
+             (e.scope() == MetricScope::kRanking &&
+              (e.average <= Average::kMicro || request_.by_class));
+    };
+    if (!any(needs_ranking)) return {};
+    const bool needs_tables = any([&](const Entry& e) {
+      return needs_ranking(e) &&
+             (e.needs.table || e.average == Average::kMicro || e.scope() == MetricScope::kPairs);
+    });
+    for (const PreparedTable& part : parts_) {
+      const ScoreKind kind = score_kind(part.view);
+      if (kind != score_kind(view())) {
+        return input_error("", "the dumps' scores have different types",
+                           "pool dumps with one dtype");
+      }
+    }
+    if (parts_.size() == 1 && cells_.size() == 1 && !needs_tables) {
+      states_.push_back(fmt::format("{} ranking{} summarised in one pass", problems(),
+                                    problems() == 1 ? "" : "s"));
+      auto summaries = backend_.rank_summaries(view(), 0, view().problems(), queries_);
+      if (!summaries) return summaries.error();
+      for (std::size_t p = 0; p < problems(); ++p) store_ranking(0, p, (*summaries)[p], nullptr);
+      return {};
+    }
+
+    states_.push_back(fmt::format("{} rank table{} x {} cell{}", problems(),
+                                  problems() == 1 ? "" : "s", cells_.size(),
+                                  cells_.size() == 1 ? "" : "s"));
+    const bool micro = any([](const Entry& e) { return e.average == Average::kMicro; });
+    std::vector<RankTable> micro_tables(micro ? scopes_.all.size() : 0);
+    const i64 block = block_size();
+    for (i64 first = 0; first < view().problems(); first += block) {
+      const i64 last = std::min(view().problems(), first + block);
+      auto blocks = block_tables(first, last);
+      if (!blocks) return blocks.error();
+      for (i64 p = first; p < last; ++p) {
+        auto& by_cell = (*blocks)[static_cast<std::size_t>(p - first)];
+        std::vector<RankTable> tables;
+        for (const Scope& scope : scopes_.all) {
+          auto merged = merge_cells(by_cell, scope.cells);
+          if (!merged) return merged.error();
+          tables.push_back(std::move(*merged));
+        }
+        for (std::size_t s = 0; s < tables.size(); ++s) {
+          store_ranking(s, static_cast<std::size_t>(p), summarise(tables[s], queries_), &tables[s]);
+          if (!micro) continue;
+          if (auto done = micro_tables[s].merge(tables[s]); !done) return done.error();
+        }
+        explain_groups(static_cast<std::size_t>(p), tables);
+        compare_groups(tables);
+      }
+    }
+    for (std::size_t s = 0; s < micro_tables.size(); ++s) {
+      const RankSummary summary = summarise(micro_tables[s], queries_);
+      for (Entry& entry : entries_) {
+        if (entry.average != Average::kMicro || entry.scope() != MetricScope::kRanking) continue;
+        entry.averaged[s] = finish_ranking(entry, summary, &micro_tables[s]);
+        entry.averaged[s].n /= view().classes;
+      }
+    }
+    return {};
+  }
+
+  /// Tables of problems [first, last), [problem][global cell][part].
+  Result<std::vector<std::vector<std::vector<RankTable>>>> block_tables(i64 first, i64 last) {
+    std::vector<std::vector<std::vector<RankTable>>> blocks(
+        static_cast<std::size_t>(last - first), std::vector<std::vector<RankTable>>(cells_.size()));
+    for (std::size_t part = 0; part < parts_.size(); ++part) {
+      auto tables = backend_.rank_tables(parts_[part].view, first, last);
+      if (!tables) return tables.error();
+      for (std::size_t p = 0; p < blocks.size(); ++p) {
+        for (std::size_t cell = 0; cell < cell_map_[part].size(); ++cell) {
+          blocks[p][cell_map_[part][cell]].push_back(std::move((*tables)[p][cell]));
+        }
+      }
+    }
+    return blocks;
+  }
+
+  void store_ranking(std::size_t scope, std::size_t problem, const RankSummary& summary,
+                     const RankTable* table) {
+    for (Entry& entry : entries_) {
+      if (entry.scope() != MetricScope::kRanking || (entry.needs.table && table == nullptr))
+        continue;
+      if (view().task == Task::kBinary) {
+        entry.averaged[scope] = finish_ranking(entry, summary, table);
+      } else if (entry.average <= Average::kWeighted || request_.by_class) {
+        entry.by_class[scope][problem] = finish_ranking(entry, summary, table);
+      }
+    }
+  }
+
+  /// Adds to the relation of AUROC and AUPRC what each group's positives contribute.
+  void explain_groups(std::size_t problem, const std::vector<RankTable>& tables) {
+    if (scopes_.attributes.empty()) return;
+    for (Entry& entry : entries_) {
+      const bool shown = view().task == Task::kBinary || request_.by_class;
+      if (&entry.metric() != find_metric("auprc").value() || !shown) continue;
+      ScopedValue& whole =
+          view().task == Task::kBinary ? entry.averaged[0] : entry.by_class[0][problem];
+      if (!whole.value.is_defined()) continue;
+      for (auto& [name, detail] : whole.value.details) {
+        if (name != "relation") continue;
+        Detail::Object relation = std::get<Detail::Object>(detail.held());
+        const RankSummary summary = summarise(tables[0], {});
+        const Contributions contributions(tables[0]);
+        Detail::Object by_attribute;
+        for (const Attribute& attribute : scopes_.attributes) {
+          Detail::Object groups;
+          for (const std::size_t s : attribute.scopes) {
+            groups.emplace_back(group_label(scopes_.all[s]),
+                                describe_share(summary, contributions.of(tables[s])));
+          }
+          by_attribute.emplace_back(attribute.name, std::move(groups));
+        }
+        relation.emplace_back("groups", std::move(by_attribute));
+        detail = Detail(std::move(relation));
+      }
+    }
+  }
+
+  static std::string group_label(const Scope& scope) {
+    std::string label;
+    for (const auto& [column, value] : scope.group) label += (label.empty() ? "" : ",") + value;
+    return label;
+  }
+
+  /// xauc: positives of one group against negatives of another, for every ordered pair.
+  void compare_groups(const std::vector<RankTable>& tables) {
+    for (Entry& entry : entries_) {
+      if (entry.scope() != MetricScope::kPairs) continue;
+      entry.pairs.clear();
+      for (const Attribute& attribute : scopes_.attributes) {
+        for (const std::size_t a : attribute.scopes) {
+          for (const std::size_t b : attribute.scopes) {
+            const RankSummary summary = summarise(tables[a], tables[b], queries_);
+            const ScopedValue value = finish_ranking(entry, summary, nullptr);
+            EvalResult result = make_result(entry, value);
+            result.group = {{attribute.name, group_label(scopes_.all[a])}};
+            result.group_against = group_label(scopes_.all[b]);
+            entry.pairs.push_back(std::move(result));
+          }
+        }
+      }
+    }
+  }
+
+  // ---- one against one
+  // -----------------------------------------------------------------------------
+
+  Result<void> compute_one_against_one() {
+    if (!any([](const Entry& e) { return one_against_one(e.average); })) return {};
+    const std::size_t k = problems();
+    if (static_cast<u64>(k) * cells_.size() > 50'000'000) {
+      return usage_error("one-against-one averages over this many classes and groups are too many",
+                         "use average=macro");
+    }
+    // Rows of one label are a cell of their own: positives of class a and negatives of class b then
+    // come from two tables, without another pass over the rows.
+    std::vector<Buffer<u32>> split_cells(parts_.size());
+    for (std::size_t part = 0; part < parts_.size(); ++part) {
+      const TableView& table = parts_[part].view;
+      // One more than rows: an empty shard has cells too, and a null pointer would mean it has
+      // none.
+      split_cells[part].resize(static_cast<std::size_t>(table.rows) + 1);
+      for (i64 row = 0; row < table.rows; ++row) {
+        const u32 cell = cell_map_[part][table.cells == nullptr ? 0 : table.cells[row]];
+        split_cells[part][static_cast<std::size_t>(row)] =
+            cell * static_cast<u32>(k) + static_cast<u32>(table.class_labels[row]);
+      }
+    }
+    states_.push_back(fmt::format("{} rank tables split by label", k));
+    // [scope][a][b] of each entry, and the mass of each class in the scope.
+    std::vector<std::vector<std::vector<std::vector<MetricValue>>>> values(entries_.size());
+    for (auto& of_entry : values) {
+      of_entry.assign(scopes_.all.size(),
+                      std::vector<std::vector<MetricValue>>(k, std::vector<MetricValue>(k)));
+    }
+    std::vector<std::vector<u128>> mass(scopes_.all.size(), std::vector<u128>(k));
+    std::vector<u64> scope_rows(scopes_.all.size());
+    for (std::size_t a = 0; a < k; ++a) {
+      std::vector<std::vector<RankTable>> united(cells_.size() * k);  // [cell * k + label]
+      for (std::size_t part = 0; part < parts_.size(); ++part) {
+        TableView table = parts_[part].view;
+        table.cells = split_cells[part].data();
+        table.cell_count = static_cast<u32>(cells_.size() * k);
+        auto tables = backend_.rank_tables(table, static_cast<i64>(a), static_cast<i64>(a) + 1);
+        if (!tables) return tables.error();
+        for (std::size_t c = 0; c < united.size(); ++c) {
+          united[c].push_back(std::move((*tables)[0][c]));
+        }
+      }
+      for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        std::vector<RankTable> by_label;
+        for (std::size_t label = 0; label < k; ++label) {
+          std::vector<u32> cells;
+          for (const u32 cell : scopes_.all[s].cells) {
+            cells.push_back(cell * static_cast<u32>(k) + static_cast<u32>(label));
+          }
+          auto merged = merge_cells(united, cells);
+          if (!merged) return merged.error();
+          by_label.push_back(std::move(*merged));
+        }
+        const RankSummary own = summarise(by_label[a], {});
+        mass[s][a] = own.pos;
+        scope_rows[s] += own.pos_rows;
+        for (std::size_t b = 0; b < k; ++b) {
+          if (b != a) finish_pair(values, s, a, b, by_label);
+        }
+      }
+    }
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      if (!one_against_one(entries_[i].average)) continue;
+      for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        average_pairs(entries_[i], s, values[i][s], mass[s]);
+        entries_[i].averaged[s].n = static_cast<i64>(scope_rows[s]);
+      }
+    }
+    return {};
+  }
+
+  void finish_pair(std::vector<std::vector<std::vector<std::vector<MetricValue>>>>& values,
+                   std::size_t scope, std::size_t a, std::size_t b,
+                   const std::vector<RankTable>& by_label) const {
+    const RankSummary summary = summarise(by_label[a], by_label[b], queries_);
+    std::optional<RankTable> both;
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      const Entry& entry = entries_[i];
+      if (!one_against_one(entry.average)) continue;
+      if (entry.needs.table && !both) {
+        both = by_label[a];
+        const auto merged = both->merge(by_label[b]);
+        CUPEL_ASSERT(merged.ok());
+      }
+      values[i][scope][a][b] = finish_ranking(entry, summary, both ? &*both : nullptr).value;
+    }
+  }
+
+  static void average_pairs(Entry& entry, std::size_t scope,
+                            const std::vector<std::vector<MetricValue>>& values,
+                            const std::vector<u128>& mass) {
+    double sum = 0;
+    double weight = 0;
+    i64 pairs = 0;
+    i64 left_out = 0;
+    for (std::size_t a = 0; a < mass.size(); ++a) {
+      for (std::size_t b = a + 1; b < mass.size(); ++b) {
+        if (!values[a][b].is_defined() || !values[b][a].is_defined()) {
+          ++left_out;
+          continue;
+        }
+        const double w =
+            entry.average == Average::kOvoWeighted ? static_cast<double>(mass[a] + mass[b]) : 1.0;
+        sum += w * (values[a][b].number + values[b][a].number) / 2;
+        weight += w;
+        ++pairs;
+      }
+    }
+    ScopedValue& scoped = entry.averaged[scope];
+    scoped.value =
+        pairs == 0 ? MetricValue::none(Undefined::kAllUndefined) : MetricValue::of(sum / weight);
+    scoped.value.details = {{"pairs", pairs}, {"pairs_left_out", left_out}};
+    scoped.params = shown_params(entry, Evidence{});
+  }
+
+  // ---- samples
+  // -------------------------------------------------------------------------------------
+
+  Result<void> compute_samples() {
+    for (Entry& entry : entries_) {
+      if (entry.average != Average::kSamples) continue;
+      std::vector<SampleSums> cells(cells_.size());
+      for (std::size_t part = 0; part < parts_.size(); ++part) {
+        const auto sums =
+            sample_sums(parts_[part].view, entry.metric(), entry.spec->options, request_.threads);
+        for (std::size_t c = 0; c < sums.size(); ++c) cells[cell_map_[part][c]].merge(sums[c]);
+      }
+      states_.push_back(fmt::format("sample sums of {}", entry.spec->name));
+      for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        SampleSums scope;
+        for (const u32 cell : scopes_.all[s].cells) scope.merge(cells[cell]);
+        ScopedValue& scoped = entry.averaged[s];
+        scoped.value = scope.mean();
+        scoped.value.details = {{"rows_left_out", scope.undefined}};
+        scoped.params = shown_params(entry, evidence());
+        scoped.n = static_cast<i64>(scope.rows + scope.undefined);
+      }
+    }
+    return {};
+  }
+
+  // ---- rows
+  // ----------------------------------------------------------------------------------------
+
+  Result<void> compute_rows() {
+    if (!any([](const Entry& e) { return e.scope() == MetricScope::kRows; })) return {};
+    std::vector<std::vector<RowSums>> sums;  // [problem][global cell]
+    for (std::size_t part = 0; part < parts_.size(); ++part) {
+      auto own = backend_.row_sums(parts_[part].view, row_spec_);
+      if (!own) return own.error();
+      if (sums.empty()) sums.assign(own->size(), std::vector<RowSums>(cells_.size()));
+      for (std::size_t p = 0; p < own->size(); ++p) {
+        for (std::size_t c = 0; c < (*own)[p].size(); ++c) {
+          if (auto done = sums[p][cell_map_[part][c]].merge((*own)[p][c]); !done) {
+            return done.error();
+          }
+        }
+      }
+    }
+    states_.push_back(fmt::format("{} row sum{} x {} cell{}", sums.size(),
+                                  sums.size() == 1 ? "" : "s", cells_.size(),
+                                  cells_.size() == 1 ? "" : "s"));
+    for (const auto& of_problem : sums) {
+      for (const RowSums& cell : of_problem) {
+        outside_unit_ = outside_unit_ || (!view().logits && cell.outside_unit != 0);
+      }
+    }
+    const bool multilabel = view().task == Task::kMultilabel;
+    for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+      std::vector<RowSums> merged;
+      for (const auto& of_problem : sums) {
+        RowSums all;
+        for (const u32 cell : scopes_.all[s].cells) {
+          if (auto done = all.merge(of_problem[cell]); !done) return done.error();
+        }
+        merged.push_back(std::move(all));
+      }
+      RowSums micro;
+      for (std::size_t p = 0; multilabel && p < problems(); ++p) {
+        if (auto done = micro.merge(merged[p]); !done) return done.error();
+      }
+      for (Entry& entry : entries_) {
+        if (entry.scope() != MetricScope::kRows) continue;
+        if (!multilabel || entry.subset) {
+          entry.averaged[s] = finish_rows(entry, merged[entry.subset ? problems() : 0],
+                                          view().task == Task::kBinary);
+          continue;
+        }
+        for (std::size_t p = 0; p < problems(); ++p) {
+          entry.by_class[s][p] = finish_rows(entry, merged[p], true);
+        }
+        if (entry.average == Average::kMicro) {
+          entry.averaged[s] = finish_rows(entry, micro, true);
+          entry.averaged[s].n = static_cast<i64>(merged[0].rows);
+        }
+      }
+    }
+    return {};
+  }
+
+  // ---- averages
+  // --------------------------------------------------------------------------------------
+
+  void average_classes() {
+    for (Entry& entry : entries_) {
+      if (entry.average != Average::kMacro && entry.average != Average::kWeighted) continue;
+      for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        const auto& classes = entry.by_class[s];
+        double sum = 0;
+        double weight = 0;
+        i64 defined = 0;
+        Detail::List per_class;
+        Detail::List left_out;
+        for (std::size_t c = 0; c < classes.size(); ++c) {
+          const MetricValue& value = classes[c].value;
+          Detail::Object described{{"class", static_cast<i64>(c)},
+                                   {"value", value.is_defined() ? Detail(value.number) : Detail()},
+                                   {"n_pos", classes[c].n_pos.value_or(0)}};
+          if (!value.is_defined()) {
+            const std::string reason(undefined_name(value.undefined));
+            described.emplace_back("undefined", reason);
+            left_out.emplace_back(
+                Detail::Object{{"class", static_cast<i64>(c)}, {"undefined", reason}});
+          } else {
+            const double w =
+                entry.average == Average::kWeighted ? static_cast<double>(classes[c].support) : 1.0;
+            sum += w * value.number;
+            weight += w;
+            ++defined;
+          }
+          per_class.emplace_back(std::move(described));
+        }
+        ScopedValue& scoped = entry.averaged[s];
+        const bool none = defined == 0 || weight == 0;
+        scoped.n = classes.empty() ? 0 : classes.front().n;
+        scoped.value = !none           ? MetricValue::of(sum / weight)
+                       : scoped.n == 0 ? MetricValue::none(Undefined::kEmpty)
+                       : all_are(classes, Undefined::kZeroWeight)
+                           ? MetricValue::none(Undefined::kZeroWeight)
+                       : all_are(classes, Undefined::kNotProbability)
+                           ? MetricValue::none(Undefined::kNotProbability)
+                           : MetricValue::none(Undefined::kAllUndefined);
+        scoped.params = classes.empty() ? Detail::Object{} : classes.front().params;
+        std::erase_if(scoped.params, [](const auto& field) { return field.first == "clipped"; });
+        scoped.value.details = {{"classes_averaged", defined},
+                                {"left_out", std::move(left_out)},
+                                {"per_class", std::move(per_class)}};
+      }
+    }
+  }
+
+  static bool all_are(const std::vector<ScopedValue>& values, Undefined reason) {
+    return std::all_of(values.begin(), values.end(),
+                       [&](const ScopedValue& v) { return v.value.undefined == reason; });
+  }
+
+  // ---- groups
+  // ----------------------------------------------------------------------------------------
+
+  /// What groups make of a value: gap, worst, equity-scaled value, and who was left out.
+  struct GroupView {
+    Detail::Object described;
+    MetricValue equity = MetricValue::none(Undefined::kAllUndefined);
+  };
+
+  GroupView view_groups(const Entry& entry, const Attribute& attribute,
+                        const std::vector<const ScopedValue*>& by_scope) const {
+    const MetricInfo& info = entry.metric().info();
+    const MetricValue& overall = by_scope[0]->value;
+    std::vector<std::size_t> defined;
+    Detail::Object undefined;
+    for (const std::size_t s : attribute.scopes) {
+      const MetricValue& value = by_scope[s]->value;
+      if (value.is_defined()) {
+        defined.push_back(s);
+      } else {
+        undefined.emplace_back(group_label(scopes_.all[s]),
+                               std::string(undefined_name(value.undefined)));
+      }
+    }
+    GroupView view;
+    const auto less = [&](std::size_t a, std::size_t b) {
+      return by_scope[a]->value.number < by_scope[b]->value.number;
+    };
+    if (!defined.empty()) {
+      const std::size_t low = *std::min_element(defined.begin(), defined.end(), less);
+      const std::size_t high = *std::max_element(defined.begin(), defined.end(), less);
+      view.described.emplace_back("gap",
+                                  by_scope[high]->value.number - by_scope[low]->value.number);
+      if (info.direction != Direction::kNone) {
+        const std::size_t worst = info.direction == Direction::kHigher ? low : high;
+        view.described.emplace_back("worst",
+                                    Detail::Object{{"group", group_label(scopes_.all[worst])},
+                                                   {"value", by_scope[worst]->value.number}});
+      }
+      view.equity = equity_scaled(entry, overall, defined, by_scope);
+    } else {
+      view.described.emplace_back("gap", Detail());
+    }
+    if (view.equity.is_defined()) {
+      view.described.emplace_back("equity_scaled", view.equity.number);
+    } else {
+      view.described.emplace_back("equity_scaled", Detail());
+      view.described.emplace_back("equity_scaled_undefined",
+                                  std::string(undefined_name(view.equity.undefined)));
+    }
+    view.described.emplace_back("groups", static_cast<i64>(attribute.scopes.size()));
+    view.described.emplace_back("undefined", std::move(undefined));
+    i64 known = 0;
+    for (const std::size_t s : attribute.scopes) known += by_scope[s]->n;
+    view.described.emplace_back("rows_in_no_group", by_scope[0]->n - known);
+    return view;
+  }
+
+  static MetricValue equity_scaled(const Entry& entry, const MetricValue& overall,
+                                   const std::vector<std::size_t>& defined,
+                                   const std::vector<const ScopedValue*>& by_scope) {
+    const MetricInfo& info = entry.metric().info();
+    if (!info.in_unit_interval || info.direction != Direction::kHigher) {
+      return MetricValue::none(Undefined::kNotDefined);
+    }
+    if (!overall.is_defined()) return overall;
+    if (entry.spec->options.text("form") == "std") {
+      double mean = 0;
+      for (const std::size_t s : defined) mean += by_scope[s]->value.number;
+      mean /= static_cast<double>(defined.size());
+      double squares = 0;
+      for (const std::size_t s : defined) {
+        const double d = by_scope[s]->value.number - mean;
+        squares += d * d;
+      }
+      if (defined.size() < 2) return MetricValue::none(Undefined::kNotDefined);
+      return MetricValue::of(overall.number /
+                             (1 + std::sqrt(squares / static_cast<double>(defined.size() - 1))));
+    }
+    double spread = 0;
+    for (const std::size_t s : defined) {
+      spread += std::fabs(by_scope[s]->value.number - overall.number);
+    }
+    return MetricValue::of(overall.number / (1 + spread));
+  }
+
+  // ---- results
+  // ---------------------------------------------------------------------------------------
+
+  EvalResult make_result(const Entry& entry, const ScopedValue& scoped) const {
+    EvalResult result;
+    result.metric = entry.spec->name;
+    result.value = scoped.value.is_defined() ? scoped.value.number : 0;
+    result.undefined = scoped.value.undefined;
+    result.n = scoped.n;
+    result.n_pos = scoped.n_pos;
+    result.n_neg = scoped.n_neg;
+    result.params = scoped.params;
+    result.details = scoped.value.details;
+    return result;
+  }
+
+  void add_results(const Entry& entry, std::vector<EvalResult>& results) const {
+    const std::size_t scopes = scopes_.all.size();
+    // The averaged value, and each class, as a column over scopes.
+    const auto column = [&](std::optional<std::size_t> cls) {
+      std::vector<const ScopedValue*> by_scope;
+      for (std::size_t s = 0; s < scopes; ++s) {
+        by_scope.push_back(cls ? &entry.by_class[s][*cls] : &entry.averaged[s]);
+      }
+      return by_scope;
+    };
+    const bool classes = request_.by_class && !entry.by_class.empty();
+    std::vector<std::vector<const ScopedValue*>> columns{column(std::nullopt)};
+    for (std::size_t c = 0; classes && c < problems(); ++c) columns.push_back(column(c));
+    const auto emit = [&](std::size_t s, std::optional<std::size_t> cls) {
+      const auto& by_scope = columns[cls ? *cls + 1 : 0];
+      EvalResult result = make_result(entry, *by_scope[s]);
+      if (cls) {
+        result.cls = static_cast<i64>(*cls);
+      } else {
+        result.average = average_name(entry.average);
+        if (entry.average != Average::kNone && entry.average != Average::kMicro) {
+          result.n_pos.reset();
+          result.n_neg.reset();
+        }
+      }
+      result.group = scopes_.all[s].group;
+      if (s == 0 && !scopes_.attributes.empty()) {
+        Detail::Object groups;
+        for (const Attribute& attribute : scopes_.attributes) {
+          groups.emplace_back(attribute.name, view_groups(entry, attribute, by_scope).described);
+        }
+        result.details.emplace_back("groups", std::move(groups));
+      }
+      results.push_back(std::move(result));
+    };
+    if (entry.spec->equity_scaled) {
+      add_equity_results(entry, columns[0], std::nullopt, results);
+      for (std::size_t c = 0; classes && c < problems(); ++c) {
+        add_equity_results(entry, columns[c + 1], c, results);
+      }
+      return;
+    }
+    for (std::size_t s = 0; s < scopes; ++s) {
+      emit(s, std::nullopt);
+      for (std::size_t c = 0; classes && c < problems(); ++c) emit(s, c);
+    }
+  }
+
+  void add_equity_results(const Entry& entry, const std::vector<const ScopedValue*>& by_scope,
+                          std::optional<std::size_t> cls, std::vector<EvalResult>& results) const {
+    for (const Attribute& attribute : scopes_.attributes) {
+      GroupView groups = view_groups(entry, attribute, by_scope);
+      ScopedValue scoped = *by_scope[0];
+      const MetricValue overall = scoped.value;
+      scoped.value = groups.equity;
+      EvalResult result = make_result(entry, scoped);
+      result.details = {{"overall", overall.is_defined() ? Detail(overall.number) : Detail()}};
+      result.params.emplace_back("attribute", attribute.name);
+      Detail::Object values;
+      for (const std::size_t s : attribute.scopes) {
+        const MetricValue& value = by_scope[s]->value;
+        values.emplace_back(group_label(scopes_.all[s]),
+                            value.is_defined() ? Detail(value.number) : Detail());
+      }
+      result.details.emplace_back("values", std::move(values));
+      result.details.emplace_back("groups",
+                                  Detail::Object{{attribute.name, std::move(groups.described)}});
+      if (cls) {
+        result.cls = static_cast<i64>(*cls);
+      } else {
+        result.average = average_name(entry.average);
+        if (entry.average != Average::kNone && entry.average != Average::kMicro) {
+          result.n_pos.reset();
+          result.n_neg.reset();
+        }
+      }
+      results.push_back(std::move(result));
+    }
+  }
+
+  std::vector<EvalResult> results() const {
+    std::vector<EvalResult> results;
+    for (const Entry& entry : entries_) {
+      if (entry.scope() == MetricScope::kPairs) {
+        results.insert(results.end(), entry.pairs.begin(), entry.pairs.end());
+      } else {
+        add_results(entry, results);
+      }
+    }
+    return results;
+  }
+
+  std::span<const PreparedTable> parts_;
+  const ComputeRequest& request_;
+  Backend& backend_;
+  std::vector<std::string>& states_;
+  std::vector<Entry> entries_;
+  std::vector<RankQuery> queries_;
+  RowSpec row_spec_;
+  std::vector<CellKey> cells_;
+  std::vector<std::vector<u32>> cell_map_;  ///< [part][local cell] -> global cell
+  Scopes scopes_;
+  bool outside_unit_ = false;
+};
+
+}  // namespace
+
+Result<std::vector<EvalResult>> compute_results(std::span<const PreparedTable> parts,
+                                                const ComputeRequest& request, Backend& backend,
+                                                std::vector<std::string>& states) {
+  return Computer(parts, request, backend, states).run();
+}
+
+}  // namespace cupel

@@ -1,0 +1,32 @@
+// From prepared rows to results: states per cell, merged into scopes (everyone, each group, each
+// intersection), read by metrics, averaged over classes, compared between groups.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cupel/backend/backend.hpp"
+#include "cupel/eval/evaluate.hpp"
+#include "cupel/metric/metric.hpp"
+#include "eval/prepare.hpp"
+
+namespace cupel {
+
+struct ComputeRequest {
+  std::vector<MetricSpec> metrics;
+  std::vector<std::string> group_columns;
+  bool intersect = false;
+  bool by_class = false;
+  i64 memory = 0;  ///< bytes that states of one block of classes may take; 0: a default
+  int threads = 1;
+};
+
+/// Evaluates the parts as one table (`parts` are shards with equal task, classes, dtype; one for an
+/// ordinary dump). Results in the order metric, scope, class; `dump` is left empty. `states` lists
+/// what was built, for the plan.
+Result<std::vector<EvalResult>> compute_results(std::span<const PreparedTable> parts,
+                                                const ComputeRequest& request, Backend& backend,
+                                                std::vector<std::string>& states);
+
+}  // namespace cupel

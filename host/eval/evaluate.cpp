@@ -1,0 +1,386 @@
+#include "cupel/eval/evaluate.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <future>
+#include <memory>
+
+#include "backend/thread_pool.hpp"
+#include "eval/compute.hpp"
+#include "eval/prepare.hpp"
+#include "eval/roles.hpp"
+
+namespace cupel {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct ChosenBackend {
+  std::unique_ptr<Backend> backend;
+  std::string fallback;
+};
+
+Result<ChosenBackend> choose_backend(const EvalRequest& request) {
+  constexpr std::string_view kNoCuda = "this build has no CUDA backend";
+  const std::string& wanted = request.backend;
+  if (wanted == "cuda" || wanted.starts_with("cuda:")) {
+    return Error{ErrorCode::kBackend, "",
+                 fmt::format("backend '{}' is not usable: {}", wanted, kNoCuda),
+                 "use --backend auto or cpu"};
+  }
+  if (wanted != "auto" && wanted != "cpu") {
+    return usage_error(fmt::format("unknown backend '{}'", wanted),
+                       "use auto, cpu, cuda or cuda:N");
+  }
+  ChosenBackend chosen;
+  chosen.backend = make_cpu_backend(request.threads);
+  if (wanted == "auto") chosen.fallback = kNoCuda;
+  return chosen;
+}
+
+/// An open dump with its columns bound.
+struct OpenDump {
+  std::unique_ptr<Dump> dump;
+  Binding binding;
+};
+
+class Evaluator {
+ public:
+  Evaluator(const EvalRequest& request, const std::function<void(const EvalProgress&)>& progress)
+      : request_(request), progress_(progress) {}
+
+  Result<EvalReport> run() {
+    const auto start = Clock::now();
+    if (auto checked = check_request(); !checked) return checked.error();
+    auto chosen = choose_backend(request_);
+    if (!chosen) return chosen.error();
+    backend_ = std::move(chosen->backend);
+    report_.backend = backend_->info().name;
+    report_.device = backend_->info().device;
+    report_.fallback = chosen->fallback;
+    Detail::List plans;
+    std::vector<std::vector<std::string>> groups;
+    if (request_.pool) {
+      groups.push_back(request_.dumps);
+    } else {
+      for (const std::string& path : request_.dumps) groups.push_back({path});
+    }
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      if (progress_) {
+        progress_(
+            {static_cast<i64>(i), static_cast<i64>(groups.size()), rows_done_, groups[i].front()});
+      }
+      auto done = evaluate_one(groups[i], plans);
+      if (done.ok()) continue;
+      // A dump that fails leaves the others alone; a backend that fails does not.
+      if (done.error().code == ErrorCode::kBackend || groups.size() == 1) return done.error();
+      report_.failures.push_back({groups[i].front(), done.error()});
+    }
+    if (progress_) {
+      progress_({static_cast<i64>(groups.size()), static_cast<i64>(groups.size()), rows_done_, {}});
+    }
+    if (report_.failures.size() == groups.size()) return report_.failures.front().error;
+    report_.plan.emplace_back("dumps", std::move(plans));
+    report_.total_s = seconds_since(start);
+    return std::move(report_);
+  }
+
+ private:
+  Result<void> check_request() {
+    if (request_.dumps.empty()) return usage_error("no dump is named", "cupel eval DUMP...");
+    if (!request_.metrics.empty()) {
+      auto metrics = parse_metrics(request_.metrics);
+      if (!metrics) return metrics.error();
+      metrics_ = std::move(*metrics);
+    }
+    const std::string& calibration = request_.roles.calibration;
+    if (request_.split != RowSplit::kAll && calibration.empty()) {
+      return usage_error("--split needs a split", "name it with --calibration");
+    }
+    if (!calibration.empty() &&
+        calibration.find_first_not_of("0123456789.eE+-") == std::string::npos) {
+      auto fraction = parse_decimal(calibration);
+      if (!fraction || fraction->num == 0 || fraction->num >= fraction->den) {
+        return usage_error(fmt::format("--calibration {} is not between 0 and 1", calibration),
+                           "give a fraction such as 0.5, or a boolean column");
+      }
+    }
+    if (request_.intersect && request_.roles.groups.size() < 2) {
+      return usage_error("--intersect needs at least two group columns",
+                         "name them with --group X,Y");
+    }
+    for (std::size_t i = 0; i < request_.roles.groups.size(); ++i) {
+      for (std::size_t j = 0; j < i; ++j) {
+        if (request_.roles.groups[i] == request_.roles.groups[j]) {
+          return usage_error(
+              fmt::format("group column '{}' is named twice", request_.roles.groups[i]));
+        }
+      }
+    }
+    return {};
+  }
+
+  Result<OpenDump> open(const std::string& path) const {
+    auto dump = open_dump(path, {request_.bfloat16_columns});
+    if (!dump) return dump.error();
+    for (const std::string& name : request_.bfloat16_columns) {
+      bool known = (*dump)->format() == "npy" && name == "arr_0";
+      for (const ArrayInfo& info : (*dump)->arrays()) known = known || info.name == name;
+      if (!known && request_.dumps.size() == 1) {
+        return usage_error(fmt::format("--dtype names '{}', which {} does not have", name, path),
+                           "it has " + list_arrays(**dump));
+      }
+    }
+    OpenDump opened;
+    opened.dump = std::move(*dump);
+    auto binding = bind_roles(*opened.dump, request_);
+    if (!binding) return binding.error();
+    opened.binding = std::move(*binding);
+    return opened;
+  }
+
+  /// Evaluates one dump, or all files of a pool as one table.
+  Result<void> evaluate_one(const std::vector<std::string>& paths, Detail::List& plans) {
+    const auto read_start = Clock::now();
+    std::vector<OpenDump> opened;
+    std::vector<PreparedTable> parts;
+    for (const std::string& path : paths) {
+      auto one = open(path);
+      if (!one) return one.error();
+      opened.push_back(std::move(*one));
+      if (auto agreed = check_pool(opened); !agreed) return agreed.error();
+    }
+    // Checksums and hashes of a file are computed while its rows are.
+    std::vector<std::future<Result<std::vector<EvalInput>>>> verified;
+    Result<void> outcome;
+    std::vector<EvalResult> results;
+    std::vector<std::string> states;
+    double compute_s = 0;
+    i64 first_row = 0;
+    for (OpenDump& one : opened) {
+      auto prepared = prepare_table(one.binding, request_, first_row, *backend_);
+      first_row += one.binding.rows;
+      if (!prepared) {
+        outcome = prepared.error();
+        break;
+      }
+      parts.push_back(std::move(*prepared));
+      verified.push_back(std::async(std::launch::async, [&one] { return verify(one); }));
+    }
+    report_.read_s += seconds_since(read_start);
+    if (outcome.ok()) {
+      const auto compute_start = Clock::now();
+      outcome = compute(parts, results, states);
+      compute_s = seconds_since(compute_start);
+    }
+    std::vector<EvalInput> inputs;
+    for (auto& future : verified) {
+      auto checked = future.get();
+      // Damage explains whatever else looked wrong in the columns.
+      if (!checked) return checked.error();
+      inputs.insert(inputs.end(), checked->begin(), checked->end());
+    }
+    if (!outcome) {
+      if (outcome.error().code == ErrorCode::kInput)
+        return with_damage(opened, verified.size(), outcome.error());
+      return outcome.error();
+    }
+    for (EvalResult& result : results) {
+      result.dump = paths.size() == 1 ? paths.front() : pool_name(paths);
+      report_.results.push_back(std::move(result));
+    }
+    for (EvalInput& input : inputs) report_.inputs.push_back(std::move(input));
+    report_.compute_s += compute_s;
+    for (const PreparedTable& part : parts) rows_done_ += part.view.rows;
+    plans.push_back(describe_plan(paths, opened, parts, states));
+    warn_of_dropped(paths, parts);
+    return {};
+  }
+
+  static std::string pool_name(const std::vector<std::string>& paths) {
+    return fmt::format("{} (+{} more)", paths.front(), paths.size() - 1);
+  }
+
+  /// The error of a column whose file also fails its checksum is the checksum.
+  static Error with_damage(std::vector<OpenDump>& opened, std::size_t failed, const Error& error) {
+    if (failed >= opened.size()) return error;
+    auto checked = verify(opened[failed]);
+    return checked.ok() ? error : checked.error();
+  }
+
+  static Result<std::vector<EvalInput>> verify(OpenDump& opened) {
+    std::vector<EvalInput> inputs;
+    const auto add = [&](Dump& dump, i64 rows) -> Result<void> {
+      auto hash = dump.verify();
+      if (!hash) return hash.error();
+      inputs.push_back(
+          {dump.path(), std::string(dump.format()), rows, dump.file_bytes(), std::move(*hash)});
+      return {};
+    };
+    bool uses_dump = false;
+    for (const BoundColumn* column : opened.binding.columns()) {
+      uses_dump = uses_dump || column->dump == opened.dump.get();
+    }
+    if (uses_dump) {
+      if (auto done = add(*opened.dump, opened.binding.rows); !done) return done.error();
+    }
+    for (auto& side : opened.binding.side_files) {
+      if (auto done = add(*side, opened.binding.rows); !done) return done.error();
+    }
+    return inputs;
+  }
+
+  static Result<void> check_pool(const std::vector<OpenDump>& opened) {
+    if (opened.size() < 2) return {};
+    const Binding& first = opened.front().binding;
+    const Binding& last = opened.back().binding;
+    const auto refuse = [&](std::string what) -> Error {
+      return input_error(opened.back().dump->path(), std::move(what),
+                         "pooled dumps need the same columns as " + opened.front().dump->path());
+    };
+    if (first.task != last.task || first.classes != last.classes || first.logits != last.logits) {
+      return refuse(fmt::format("is {} with {} classes, the first dump is {} with {}",
+                                task_name(last.task), last.classes, task_name(first.task),
+                                first.classes));
+    }
+    if (first.score.info().dtype != last.score.info().dtype) {
+      return refuse(fmt::format("has {} scores, the first dump has {}",
+                                dtype_name(last.score.info().dtype),
+                                dtype_name(first.score.info().dtype)));
+    }
+    if (first.weight.has_value() != last.weight.has_value()) {
+      return refuse(last.weight ? "has weights, the first dump has none" : "has no weights");
+    }
+    return {};
+  }
+
+  Result<void> compute(const std::vector<PreparedTable>& parts, std::vector<EvalResult>& results,
+                       std::vector<std::string>& states) {
+    ComputeRequest request;
+    request.metrics = metrics_.empty() ? default_metrics(parts.front().view.task) : metrics_;
+    request.group_columns = request_.roles.groups;
+    request.intersect = request_.intersect;
+    request.by_class = request_.by_class;
+    request.memory = request_.memory;
+    request.threads = request_.threads > 0 ? request_.threads : available_threads();
+    auto computed = compute_results(parts, request, *backend_, states);
+    if (!computed) return computed.error();
+    results = std::move(*computed);
+    return {};
+  }
+
+  static Detail describe_plan(const std::vector<std::string>& paths,
+                              const std::vector<OpenDump>& opened,
+                              const std::vector<PreparedTable>& parts,
+                              const std::vector<std::string>& states) {
+    const Binding& binding = opened.front().binding;
+    Detail::Object columns;
+    for (const BoundColumn* column : binding.columns()) {
+      const std::string role(role_name(column->role));
+      if (column->role == Role::kGroup) continue;
+      columns.emplace_back(role, column->info().name);
+    }
+    Detail::List groups;
+    for (const BoundColumn& group : binding.groups) groups.emplace_back(group.info().name);
+    if (!groups.empty()) columns.emplace_back("group", std::move(groups));
+    Detail::List built;
+    for (const std::string& state : states) built.emplace_back(state);
+    i64 rows = 0;
+    DroppedRows dropped;
+    for (const PreparedTable& part : parts) {
+      rows += part.view.rows;
+      dropped.scores += part.dropped.scores;
+      dropped.labels += part.dropped.labels;
+      dropped.weights += part.dropped.weights;
+    }
+    Detail::Object plan{{"dump", paths.size() == 1 ? paths.front() : pool_name(paths)},
+                        {"task", std::string(task_name(binding.task))},
+                        {"columns", std::move(columns)},
+                        {"rows", rows},
+                        {"states", std::move(built)}};
+    if (dropped.total() > 0) {
+      plan.emplace_back("dropped", Detail::Object{{"bad_scores", dropped.scores},
+                                                  {"bad_labels", dropped.labels},
+                                                  {"bad_weights", dropped.weights}});
+    }
+    return plan;
+  }
+
+  void warn_of_dropped(const std::vector<std::string>& paths,
+                       const std::vector<PreparedTable>& parts) {
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const DroppedRows& dropped = parts[i].dropped;
+      if (dropped.total() == 0) continue;
+      report_.warnings.push_back(fmt::format(
+          "{}: left out {} row{} (bad scores {}, labels {}, weights {})", paths[i], dropped.total(),
+          dropped.total() == 1 ? "" : "s", dropped.scores, dropped.labels, dropped.weights));
+    }
+  }
+
+  const EvalRequest& request_;
+  const std::function<void(const EvalProgress&)>& progress_;
+  std::unique_ptr<Backend> backend_;
+  std::vector<MetricSpec> metrics_;
+  EvalReport report_;
+  i64 rows_done_ = 0;
+};
+
+}  // namespace
+
+Result<EvalReport> evaluate(const EvalRequest& request,
+                            const std::function<void(const EvalProgress&)>& progress) {
+  return Evaluator(request, progress).run();
+}
+
+Result<std::vector<EvalResult>> evaluate_table(const TableView& table,
+                                               std::span<const MetricSpec> metrics,
+                                               Backend& backend, bool by_class) {
+  std::vector<PreparedTable> parts(1);
+  PreparedTable& part = parts.front();
+  part.view = table;
+  part.view.cells = nullptr;
+  part.view.cell_count = 1;
+  part.cells = {CellKey{}};
+  part.probability_epsilon = machine_epsilon(table.scores.dtype);
+  ComputeRequest request;
+  request.metrics.assign(metrics.begin(), metrics.end());
+  request.by_class = by_class;
+  request.threads = available_threads();
+  std::vector<std::string> states;
+  return compute_results(parts, request, backend, states);
+}
+
+Result<InspectedDump> inspect(const std::string& path, const EvalRequest& request) {
+  auto dump = open_dump(path, {request.bfloat16_columns});
+  if (!dump) return dump.error();
+  InspectedDump inspected;
+  inspected.path = path;
+  inspected.format = (*dump)->format();
+  inspected.bytes = (*dump)->file_bytes();
+  for (const ArrayInfo& info : (*dump)->arrays()) {
+    inspected.rows = std::max(inspected.rows, info.rows());
+    inspected.columns.push_back({info, ""});
+  }
+  auto binding = bind_roles(**dump, request);
+  if (!binding) {
+    inspected.problem = binding.error().text();
+    for (InspectedColumn& column : inspected.columns) column.role = usual_role(column.info.name);
+    return inspected;
+  }
+  inspected.task = task_name(binding->task);
+  inspected.rows = binding->rows;
+  for (const BoundColumn* column : binding->columns()) {
+    if (column->dump != dump->get()) continue;
+    std::string& role = inspected.columns[static_cast<std::size_t>(column->index)].role;
+    role += (role.empty() ? "" : ", ") + std::string(role_name(column->role));
+  }
+  return inspected;
+}
+
+}  // namespace cupel

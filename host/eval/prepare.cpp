@@ -1,0 +1,550 @@
+#include "eval/prepare.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include "cupel/math/counter_random.hpp"
+#include "cupel/math/half.hpp"
+#include "cupel/math/weight.hpp"
+
+namespace cupel {
+namespace {
+
+/// Calls visit(T{}) with the C++ type of a numeric dtype other than f16 and bf16.
+template <class Visit>
+auto with_type(DType type, Visit visit) {
+  switch (type) {
+    case DType::kI8:
+      return visit(i8{});
+    case DType::kI16:
+      return visit(i16{});
+    case DType::kI32:
+      return visit(i32{});
+    case DType::kI64:
+      return visit(i64{});
+    case DType::kU16:
+      return visit(u16{});
+    case DType::kU32:
+      return visit(u32{});
+    case DType::kU64:
+      return visit(u64{});
+    case DType::kF32:
+      return visit(float{});
+    case DType::kF64:
+      return visit(double{});
+    default:
+      return visit(u8{});
+  }
+}
+
+double element(const ArrayView& view, i64 row, i64 col) {
+  const std::byte* at = view.at(row, col);
+  if (view.dtype == DType::kF16) return float_from_f16(load<u16>(at));
+  if (view.dtype == DType::kBF16) return float_from_bf16(load<u16>(at));
+  return with_type(view.dtype,
+                   [&](auto zero) { return static_cast<double>(load<decltype(zero)>(at)); });
+}
+
+/// What is wrong with the rows of one column: how many, and the first.
+struct Faults {
+  i64 rows = 0;
+  i64 first = -1;
+  std::string what;  ///< of the first
+  void add(i64 row) {
+    if (first < 0) first = row;
+    ++rows;
+  }
+};
+
+enum class RowFault : u8 { kNone, kScore, kLabel, kWeight };
+
+class Preparer {
+ public:
+  Preparer(const Binding& binding, const EvalRequest& request, i64 first_row, Backend& backend)
+      : binding_(binding), request_(request), first_row_(first_row), backend_(backend) {}
+
+  Result<PreparedTable> run() {
+    if (auto done = load_columns(); !done) return done.error();
+    TableView& view = table_.view;
+    view.task = binding_.task;
+    view.rows = binding_.rows;
+    view.classes = binding_.classes;
+    view.logits = binding_.logits;
+    view.scores = score_->view;
+    table_.probability_epsilon = machine_epsilon(view.scores.dtype);
+    if (is_string(view.scores.dtype)) return not_numeric(binding_.score);
+    if (auto done = check_scores(); !done) return done.error();
+    if (auto done = read_labels(); !done) return done.error();
+    if (auto done = read_weights(); !done) return done.error();
+    if (auto done = choose_split(); !done) return done.error();
+    if (auto done = read_groups(); !done) return done.error();
+    keep_rows();
+    return std::move(table_);
+  }
+
+ private:
+  static Error not_numeric(const BoundColumn& column) {
+    return column.dump->not_numeric(column.index);
+  }
+  static std::string place(const BoundColumn& column, i64 row) {
+    return column.dump->place(column.index, row);
+  }
+  /// "probs.csv:17: score is nan (in 3 rows); mend them or leave such rows out with --nan drop".
+  Error fault_error(const BoundColumn& column, const Faults& faults) const {
+    return input_error(
+        place(column, faults.first),
+        fmt::format("{} '{}' {} ({} such row{} in all)", role_name(column.role), column.info().name,
+                    faults.what, faults.rows, faults.rows == 1 ? "" : "s"),
+        "mend the dump, or leave such rows out with --nan drop");
+  }
+  bool drops() const { return request_.nan == NanPolicy::kDrop; }
+  void mark(i64 row, RowFault fault) {
+    if (faults_.empty()) faults_.resize(static_cast<std::size_t>(binding_.rows), RowFault::kNone);
+    RowFault& slot = faults_[static_cast<std::size_t>(row)];
+    if (slot == RowFault::kNone) slot = fault;
+  }
+
+  Result<void> load_columns() {
+    // One load per dump, so that a text dump is read once for all its columns.
+    const auto columns = binding_.columns();
+    table_.arrays.resize(columns.size());
+    std::vector<bool> done(columns.size(), false);
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      if (done[i]) continue;
+      std::vector<i64> wanted;
+      std::vector<std::size_t> slots;
+      for (std::size_t j = i; j < columns.size(); ++j) {
+        if (columns[j]->dump != columns[i]->dump) continue;
+        wanted.push_back(columns[j]->index);
+        slots.push_back(j);
+        done[j] = true;
+      }
+      auto loaded = columns[i]->dump->load(wanted);
+      if (!loaded) return loaded.error();
+      for (std::size_t k = 0; k < slots.size(); ++k) table_.arrays[slots[k]] = (*loaded)[k];
+    }
+    std::size_t next = 0;
+    score_ = &table_.arrays[next++];
+    label_ = &table_.arrays[next++];
+    if (binding_.weight) weight_ = &table_.arrays[next++];
+    if (binding_.id) id_ = &table_.arrays[next++];
+    if (binding_.calibration) calibration_ = &table_.arrays[next++];
+    first_group_ = next;
+    return {};
+  }
+
+  Result<void> check_scores() {
+    const TableView& view = table_.view;
+    auto bad = backend_.bad_scores(view);
+    if (!bad) return bad.error();
+    if (bad->rows == 0) return {};
+    if (!drops()) {
+      Faults faults{bad->rows, bad->first_row, {}};
+      const double value = element(view.scores, bad->first_row, bad->first_column);
+      faults.what = std::isnan(value) ? "is nan" : value > 0 ? "is inf" : "is -inf";
+      if (view.task != Task::kBinary) {
+        faults.what += fmt::format(" in column {}", bad->first_column);
+      }
+      return fault_error(binding_.score, faults);
+    }
+    const i64 columns = view.task == Task::kBinary ? 1 : view.classes;
+    for (i64 row = 0; row < view.rows; ++row) {
+      for (i64 col = 0; col < columns; ++col) {
+        if (std::isfinite(element(view.scores, row, col))) continue;
+        mark(row, RowFault::kScore);
+        break;
+      }
+    }
+    return {};
+  }
+
+  /// Reads integral labels of [rows, columns] into `out`, checking 0 <= label < limit.
+  template <class Out>
+  void read_integral(const ArrayView& labels, i64 columns, i64 limit, Out* out, Faults& faults) {
+    const auto read = [&](auto value_at) {
+      for (i64 row = 0; row < binding_.rows; ++row) {
+        bool bad = false;
+        for (i64 col = 0; col < columns; ++col) {
+          const auto value = value_at(labels.at(row, col));
+          // Also false for NaN; integral is checked where the type can hold a fraction.
+          const bool inside = value >= decltype(value){0} &&
+                              static_cast<double>(value) < static_cast<double>(limit);
+          bool integral = true;
+          if constexpr (std::is_floating_point_v<decltype(value)>) {
+            integral = inside && std::floor(value) == value;
+          }
+          if (!inside || !integral) {
+            if (!bad && faults.first < 0) faults.what = describe(static_cast<double>(value));
+            bad = true;
+          }
+          out[row * columns + col] = inside && integral ? static_cast<Out>(value) : Out{0};
+        }
+        if (bad) {
+          faults.add(row);
+          if (drops()) mark(row, RowFault::kLabel);
+        }
+      }
+    };
+    if (labels.dtype == DType::kF16) {
+      read([](const std::byte* at) { return float_from_f16(load<u16>(at)); });
+    } else if (labels.dtype == DType::kBF16) {
+      read([](const std::byte* at) { return float_from_bf16(load<u16>(at)); });
+    } else {
+      with_type(labels.dtype, [&](auto zero) {
+        read([](const std::byte* at) { return load<decltype(zero)>(at); });
+      });
+    }
+  }
+  static std::string describe(double value) { return fmt::format("is {}", value); }
+
+  Result<void> read_labels() {
+    const ArrayView& labels = label_->view;
+    const TableView& view = table_.view;
+    Faults faults;
+    std::string domain;
+    if (!request_.pos_label.empty()) {
+      if (view.task != Task::kBinary) {
+        return usage_error("--pos-label needs a binary task",
+                           fmt::format("this dump is {}", task_name(view.task)));
+      }
+      return read_positive_label(labels);
+    }
+    if (is_string(labels.dtype)) {
+      Error error = not_numeric(binding_.label);
+      if (view.task == Task::kBinary) error.hint = "name the positive label with --pos-label";
+      return error;
+    }
+    if (view.task == Task::kMulticlass) {
+      table_.label_classes.resize(static_cast<std::size_t>(view.rows));
+      read_integral(labels, 1, view.classes, table_.label_classes.data(), faults);
+      domain = fmt::format("outside 0..{}", view.classes - 1);
+    } else {
+      const i64 columns = view.task == Task::kBinary ? 1 : view.classes;
+      const bool as_they_are = (labels.dtype == DType::kU8 || labels.dtype == DType::kBool) &&
+                               labels.is_contiguous() && all_bits(labels);
+      if (as_they_are) {
+        label_in_place_ = reinterpret_cast<const u8*>(labels.data);
+        return {};
+      }
+      table_.label_bytes.resize(static_cast<std::size_t>(view.rows * columns));
+      read_integral(labels, columns, 2, table_.label_bytes.data(), faults);
+      domain = "neither 0 nor 1";
+    }
+    if (faults.rows == 0 || drops()) return {};
+    faults.what += ", " + domain;
+    Error error = fault_error(binding_.label, faults);
+    if (view.task == Task::kBinary) {
+      error.hint =
+          "name the positive label with --pos-label, or leave such rows out with --nan drop";
+    }
+    return error;
+  }
+
+  /// Whether every byte is 0 or 1, eight at a time.
+  static bool all_bits(const ArrayView& labels) {
+    i64 count = 1;
+    for (const i64 extent : labels.shape) count *= extent;
+    const std::byte* at = labels.data;
+    u64 seen = 0;
+    i64 i = 0;
+    for (; i + 8 <= count; i += 8) seen |= load<u64>(at + i);
+    for (; i < count; ++i) seen |= static_cast<u64>(at[i]);
+    return (seen & 0xFEFEFEFEFEFEFEFEu) == 0;
+  }
+
+  Result<void> read_positive_label(const ArrayView& labels) {
+    const std::string& wanted = request_.pos_label;
+    table_.label_bytes.resize(static_cast<std::size_t>(binding_.rows));
+    u8* out = table_.label_bytes.data();
+    i64 positives = 0;
+    if (is_string(labels.dtype)) {
+      for (i64 row = 0; row < binding_.rows; ++row) {
+        out[row] = text_at(labels, row) == wanted ? 1 : 0;
+        positives += out[row];
+      }
+    } else {
+      double number = 0;
+      const auto [end, fault] =
+          std::from_chars(wanted.data(), wanted.data() + wanted.size(), number);
+      if (fault != std::errc() || end != wanted.data() + wanted.size()) {
+        return usage_error(
+            fmt::format("--pos-label '{}' is not a number, but label '{}' holds "
+                        "numbers",
+                        wanted, binding_.label.info().name));
+      }
+      Faults faults;
+      for (i64 row = 0; row < binding_.rows; ++row) {
+        const double value = element(labels, row, 0);
+        out[row] = value == number ? 1 : 0;
+        positives += out[row];
+        if (!std::isnan(value)) continue;
+        if (faults.first < 0) faults.what = "is nan";
+        faults.add(row);
+        if (drops()) mark(row, RowFault::kLabel);
+      }
+      if (faults.rows != 0 && !drops()) return fault_error(binding_.label, faults);
+    }
+    // A shard may well have none.
+    if (positives == 0 && binding_.rows > 0 && !request_.pool) {
+      return input_error(binding_.label.dump->path(), fmt::format("no label is '{}'", wanted),
+                         "check --pos-label");
+    }
+    return {};
+  }
+
+  Result<void> read_weights() {
+    if (weight_ == nullptr) return {};
+    if (is_string(weight_->view.dtype)) return not_numeric(*binding_.weight);
+    // One more than rows: an empty shard is weighted too, and a null pointer would mean it is not.
+    table_.weights.resize(static_cast<std::size_t>(binding_.rows) + 1);
+    Faults faults;
+    u128 total = 0;
+    const u128 limit = u128{1} << 127;
+    for (i64 row = 0; row < binding_.rows; ++row) {
+      const double w = element(weight_->view, row, 0);
+      const WeightMass mass = weight_mass(w);
+      table_.weights[static_cast<std::size_t>(row)] = w;
+      if (mass.fault == WeightFault::kNone) {
+        total += mass.mass;
+        if (total >= limit) {
+          return input_error(place(*binding_.weight, row), "the weights add up to 2^63 or more",
+                             "scale them down");
+        }
+        continue;
+      }
+      if (faults.first < 0) {
+        faults.what = mass.fault == WeightFault::kTooSmall
+                          ? fmt::format("is {}, which is positive but below 2^-65", w)
+                      : mass.fault == WeightFault::kTooLarge ? fmt::format("is {}, 2^63 or more", w)
+                                                             : fmt::format("is {}", w);
+      }
+      faults.add(row);
+      if (drops()) mark(row, RowFault::kWeight);
+    }
+    if (faults.rows != 0 && !drops()) return fault_error(*binding_.weight, faults);
+    return {};
+  }
+
+  /// The number that random choices of a row follow: its id, or its position.
+  u64 row_id(i64 row) const {
+    if (id_ == nullptr) return static_cast<u64>(first_row_ + row);
+    const ArrayView& ids = id_->view;
+    if (is_float(ids.dtype)) return std::bit_cast<u64>(element(ids, row, 0) + 0.0);
+    if (!is_string(ids.dtype)) {
+      return with_type(ids.dtype, [&](auto zero) {
+        return static_cast<u64>(load<decltype(zero)>(ids.at(row)));
+      });
+    }
+    u64 hash = 0xCBF29CE484222325u;  // FNV-1a
+    for (const char c : text_at(ids, row)) {
+      hash = (hash ^ static_cast<u8>(c)) * 0x100000001B3u;
+    }
+    return hash;
+  }
+
+  Result<void> choose_split() {
+    if (request_.split == RowSplit::kAll) return {};
+    const bool want_calibration = request_.split == RowSplit::kCalibration;
+    keep_.resize(static_cast<std::size_t>(binding_.rows));
+    if (calibration_ != nullptr) {
+      const ArrayView& column = calibration_->view;
+      if (is_string(column.dtype)) return not_numeric(*binding_.calibration);
+      for (i64 row = 0; row < binding_.rows; ++row) {
+        const double value = element(column, row, 0);
+        if (value != 0.0 && value != 1.0) {
+          return input_error(place(*binding_.calibration, row),
+                             fmt::format("calibration '{}' is {}, neither 0 nor 1",
+                                         binding_.calibration->info().name, value),
+                             "the column says which rows are for calibration");
+        }
+        keep_[static_cast<std::size_t>(row)] = (value == 1.0) == want_calibration;
+      }
+      return {};
+    }
+    const auto fraction = parse_decimal(request_.roles.calibration);
+    CUPEL_ASSERT(fraction.ok());
+    for (i64 row = 0; row < binding_.rows; ++row) {
+      const u64 u = counter_random(request_.seed, row_id(row));
+      const bool calibration =
+          static_cast<u128>(u) * fraction->den < (static_cast<u128>(fraction->num) << 64);
+      keep_[static_cast<std::size_t>(row)] = calibration == want_calibration;
+    }
+    return {};
+  }
+
+  /// The value of a group column as people see it; nullopt when unknown.
+  std::optional<std::string> group_value(const ArrayView& column, i64 row) const {
+    std::string value;
+    if (is_string(column.dtype)) {
+      value = text_at(column, row);
+    } else if (column.dtype == DType::kBool) {
+      value = element(column, row, 0) != 0 ? "true" : "false";
+    } else if (column.dtype == DType::kU64) {
+      value = fmt::format("{}", load<u64>(column.at(row)));
+    } else if (is_integer(column.dtype)) {
+      const i64 number = with_type(column.dtype, [&](auto zero) {
+        return static_cast<i64>(load<decltype(zero)>(column.at(row)));
+      });
+      value = fmt::format("{}", number);
+    } else {
+      const double number = element(column, row, 0);
+      if (std::isnan(number)) return std::nullopt;
+      value = fmt::format("{}", number + 0.0);
+    }
+    if (value.empty() || (!is_string(column.dtype) && value == "-1")) return std::nullopt;
+    if (request_.unknown && value == *request_.unknown) return std::nullopt;
+    return value;
+  }
+
+  /// Cells are numbered in ascending order of their keys, so that numbers do not depend on row
+  /// order.
+  Result<void> read_groups() {
+    if (binding_.groups.empty()) {
+      table_.cells = {CellKey{}};
+      return {};
+    }
+    constexpr std::size_t kMostCells = 1'000'000;
+    std::vector<u32> cell_of_row(static_cast<std::size_t>(binding_.rows), 0);
+    table_.cells = {CellKey{}};
+    for (std::size_t g = 0; g < binding_.groups.size(); ++g) {
+      const ArrayView& column = table_.arrays[first_group_ + g].view;
+      // Values first, then combinations of what was there with the new value.
+      std::map<std::optional<std::string>, u32> codes;
+      std::vector<u32> code_of_row(static_cast<std::size_t>(binding_.rows));
+      for (i64 row = 0; row < binding_.rows; ++row) {
+        const auto [at, added] =
+            codes.try_emplace(group_value(column, row), static_cast<u32>(codes.size()));
+        code_of_row[static_cast<std::size_t>(row)] = at->second;
+      }
+      std::vector<const std::optional<std::string>*> values(codes.size());
+      for (const auto& [value, code] : codes) values[code] = &value;
+      std::map<std::pair<u32, u32>, u32> combinations;
+      for (std::size_t row = 0; row < cell_of_row.size(); ++row) {
+        combinations.try_emplace({cell_of_row[row], code_of_row[row]}, 0);
+        if (combinations.size() > kMostCells) {
+          return input_error(
+              binding_.groups[g].dump->path(),
+              fmt::format("the group columns have more than {} combinations", kMostCells),
+              "group by columns with fewer values");
+        }
+      }
+      std::vector<std::pair<CellKey, u32*>> ordered;
+      for (auto& [pair, cell] : combinations) {
+        CellKey key = table_.cells[pair.first];
+        key.push_back(*values[pair.second]);
+        ordered.emplace_back(std::move(key), &cell);
+      }
+      std::sort(ordered.begin(), ordered.end(),
+                [](const auto& a, const auto& b) { return a.first < b.first; });
+      std::vector<CellKey> cells;
+      for (auto& [key, cell] : ordered) {
+        *cell = static_cast<u32>(cells.size());
+        cells.push_back(std::move(key));
+      }
+      table_.cells = std::move(cells);
+      for (std::size_t row = 0; row < cell_of_row.size(); ++row) {
+        cell_of_row[row] = combinations.at({cell_of_row[row], code_of_row[row]});
+      }
+    }
+    table_.cell_of_row.assign(cell_of_row.begin(), cell_of_row.end());
+    return {};
+  }
+
+  /// Leaves out the rows that the split or a fault excludes, and points the view at what remains.
+  void keep_rows() {
+    TableView& view = table_.view;
+    if (!keep_.empty() || !faults_.empty()) compact();
+    const u8* bytes = label_in_place_ != nullptr ? label_in_place_ : table_.label_bytes.data();
+    if (view.task == Task::kBinary) view.binary_labels = bytes;
+    if (view.task == Task::kMultilabel) view.label_matrix = bytes;
+    if (view.task == Task::kMulticlass) view.class_labels = table_.label_classes.data();
+    if (weight_ != nullptr) view.weights_f64 = table_.weights.data();
+    if (!binding_.groups.empty()) view.cells = table_.cell_of_row.data();
+    view.cell_count = static_cast<u32>(std::max<std::size_t>(1, table_.cells.size()));
+  }
+
+  void compact() {
+    TableView& view = table_.view;
+    const i64 columns = view.task == Task::kBinary ? 1 : view.classes;
+    const i64 item = dtype_size(view.scores.dtype);
+    const i64 label_columns = view.task == Task::kMultilabel ? view.classes : 1;
+    if (label_in_place_ != nullptr) {
+      table_.label_bytes.assign(label_in_place_, label_in_place_ + view.rows * label_columns);
+      label_in_place_ = nullptr;
+    }
+    std::vector<i64> rows;
+    for (i64 row = 0; row < view.rows; ++row) {
+      const auto at = static_cast<std::size_t>(row);
+      if (!keep_.empty() && !keep_[at]) continue;
+      const RowFault fault = faults_.empty() ? RowFault::kNone : faults_[at];
+      table_.dropped.scores += fault == RowFault::kScore ? 1 : 0;
+      table_.dropped.labels += fault == RowFault::kLabel ? 1 : 0;
+      table_.dropped.weights += fault == RowFault::kWeight ? 1 : 0;
+      if (fault == RowFault::kNone) rows.push_back(row);
+    }
+    const auto kept = static_cast<i64>(rows.size());
+    table_.scores.resize(static_cast<std::size_t>(kept * columns * item));
+    std::byte* to = table_.scores.data();
+    for (i64 i = 0; i < kept; ++i) {
+      const i64 from = rows[static_cast<std::size_t>(i)];
+      for (i64 col = 0; col < columns; ++col, to += item) {
+        std::memcpy(to, view.scores.at(from, col), static_cast<std::size_t>(item));
+      }
+      const auto move_row = [&](auto& values, i64 width) {
+        if (values.empty()) return;
+        std::copy_n(values.data() + from * width, width, values.data() + i * width);
+      };
+      move_row(table_.label_bytes, label_columns);
+      move_row(table_.label_classes, 1);
+      move_row(table_.weights, 1);
+      move_row(table_.cell_of_row, 1);
+    }
+    std::vector<i64> shape{kept};
+    if (view.task != Task::kBinary) shape.push_back(columns);
+    view.scores = make_view(table_.scores.data(), view.scores.dtype, shape);
+    view.rows = kept;
+  }
+
+  const Binding& binding_;
+  const EvalRequest& request_;
+  i64 first_row_;
+  Backend& backend_;
+  PreparedTable table_;
+  const Array* score_ = nullptr;
+  const Array* label_ = nullptr;
+  const Array* weight_ = nullptr;
+  const Array* id_ = nullptr;
+  const Array* calibration_ = nullptr;
+  std::size_t first_group_ = 0;
+  const u8* label_in_place_ = nullptr;
+  std::vector<bool> keep_;        ///< rows of the wanted split; empty: all
+  std::vector<RowFault> faults_;  ///< rows to drop; empty: none
+};
+
+}  // namespace
+
+double machine_epsilon(DType type) {
+  switch (type) {
+    case DType::kF16:
+      return 0x1p-10;
+    case DType::kBF16:
+      return 0x1p-7;
+    case DType::kF32:
+      return 0x1p-23;
+    default:
+      return 0x1p-52;
+  }
+}
+
+Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
+                                    i64 first_row, Backend& backend) {
+  return Preparer(binding, request, first_row, backend).run();
+}
+
+}  // namespace cupel

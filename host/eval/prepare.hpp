@@ -1,0 +1,57 @@
+// From loaded columns to rows that a backend can compute on: labels in their domain, finite scores,
+// valid weights, the wanted rows, and each row's cell.
+//
+// A cell is one combination of group values. Every subgroup and intersection is a union of cells,
+// so one pass makes the states of the cells and the rest is merging.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cupel/backend/backend.hpp"
+#include "cupel/core/buffer.hpp"
+#include "cupel/eval/evaluate.hpp"
+#include "eval/roles.hpp"
+
+namespace cupel {
+
+/// The group values of a cell, one per group column; nullopt: unknown.
+using CellKey = std::vector<std::optional<std::string>>;
+
+/// Rows left out under `--nan drop`, by the first reason that applies.
+struct DroppedRows {
+  i64 scores = 0;
+  i64 labels = 0;
+  i64 weights = 0;
+  i64 total() const { return scores + labels + weights; }
+};
+
+/// One dump, ready. Views into `arrays` and the buffers; movable, the views stay valid.
+struct PreparedTable {
+  TableView view;
+  std::vector<CellKey> cells;  ///< key of each cell; one empty key without groups
+  DroppedRows dropped;
+  double probability_epsilon = 0;  ///< machine epsilon of the score dtype
+
+  std::vector<Array> arrays;
+  Buffer<u8> label_bytes;
+  Buffer<i32> label_classes;
+  Buffer<double> weights;
+  Buffer<u32> cell_of_row;
+  Buffer<std::byte> scores;
+};
+
+/// Machine epsilon of a score dtype (that of f64 for integers): what probabilities are clipped by.
+double machine_epsilon(DType type);
+
+/// Loads the bound columns and prepares them. `first_row` is the position of the dump's first row
+/// in the whole table (0 but for later shards of a pool): rows without an id are known by it.
+/// `backend` finds NaN and infinite scores. Errors (kInput): those of loading; NaN or infinite
+/// scores, labels outside the domain, invalid weights, with the first row and the count, unless the
+/// request drops such rows.
+Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
+                                    i64 first_row, Backend& backend);
+
+}  // namespace cupel

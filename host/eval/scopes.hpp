@@ -1,0 +1,35 @@
+// Scopes: everyone, each value of each group column, and with --intersect each combination. A scope
+// is a set of cells.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cupel/core/int.hpp"
+#include "eval/prepare.hpp"
+
+namespace cupel {
+
+struct Scope {
+  std::vector<std::pair<std::string, std::string>> group;  ///< column and value; empty: everyone
+  i64 attribute = -1;  ///< index into Scopes::attributes; -1: everyone
+  std::vector<u32> cells;
+};
+
+/// One way of splitting rows into groups: a column, or all columns together.
+struct Attribute {
+  std::string name;  ///< "sex", or "sex,age" for the intersection
+  std::vector<std::size_t> scopes;
+  std::vector<u32> unknown_cells;  ///< rows in no group
+};
+
+struct Scopes {
+  std::vector<Scope> all;  ///< everyone first, then by attribute and ascending value
+  std::vector<Attribute> attributes;
+};
+
+Scopes make_scopes(const std::vector<CellKey>& cells, const std::vector<std::string>& columns,
+                   bool intersect);
+
+}  // namespace cupel

@@ -1,0 +1,27 @@
+// The metrics that registry.cpp lists, one declaration each.
+#pragma once
+
+#include "cupel/metric/metric.hpp"
+
+namespace cupel {
+
+const Metric& auroc();
+const Metric& auprc();
+const Metric& roc();
+const Metric& pr();
+const Metric& ks();
+const Metric& gini();
+const Metric& eer();
+const Metric& tpr_at_fpr();
+const Metric& fpr_at_tpr();
+const Metric& precision_at_recall();
+const Metric& recall_at_precision();
+const Metric& f_beta_max();
+const Metric& xauc();
+const Metric& accuracy();
+const Metric& balanced_accuracy();
+const Metric& top_k_accuracy();
+const Metric& log_loss();
+const Metric& brier();
+
+}  // namespace cupel

@@ -1,0 +1,32 @@
+// The one table of metrics. Help, defaults, tests and "did you mean" are derived from it.
+#include <array>
+
+#include "metric/list.hpp"
+
+namespace cupel {
+
+std::span<const Metric* const> all_metrics() {
+  static const std::array<const Metric*, 18> kMetrics{
+      &auroc(),
+      &auprc(),
+      &ks(),
+      &eer(),
+      &f_beta_max(),
+      &tpr_at_fpr(),
+      &fpr_at_tpr(),
+      &gini(),
+      &precision_at_recall(),
+      &recall_at_precision(),
+      &roc(),
+      &pr(),
+      &xauc(),
+      &accuracy(),
+      &balanced_accuracy(),
+      &top_k_accuracy(),
+      &log_loss(),
+      &brier(),
+  };
+  return kMetrics;
+}
+
+}  // namespace cupel

@@ -1,0 +1,93 @@
+#include "cupel/state/row_sums.hpp"
+
+#include <string>
+
+namespace cupel {
+namespace {
+
+constexpr u32 kRowSumsVersion = 1;
+
+template <class T>
+void add_to(std::vector<T>& mine, const std::vector<T>& theirs) {
+  for (std::size_t i = 0; i < mine.size(); ++i) mine[i] += theirs[i];
+}
+
+}  // namespace
+
+Result<void> RowSums::merge(const RowSums& other) {
+  if (other == RowSums()) return {};
+  if (*this == RowSums()) {
+    *this = other;
+    return {};
+  }
+  if (weighted != other.weighted || class_rows.size() != other.class_rows.size() ||
+      class_mass.size() != other.class_mass.size() || hits.size() != other.hits.size() ||
+      top_k_hits.size() != other.top_k_hits.size()) {
+    return input_error("", "row sums of different tasks cannot be merged",
+                       "evaluate dumps with the same classes and metrics");
+  }
+  rows += other.rows;
+  add_to(class_rows, other.class_rows);
+  add_to(class_mass, other.class_mass);
+  add_to(hits, other.hits);
+  add_to(top_k_hits, other.top_k_hits);
+  brier += other.brier;
+  log_loss += other.log_loss;
+  clipped += other.clipped;
+  outside_unit += other.outside_unit;
+  overflowed += other.overflowed;
+  return {};
+}
+
+void RowSums::encode(ByteWriter& writer) const {
+  writer.put(kRowSumsVersion);
+  writer.put(static_cast<u32>(weighted ? 1 : 0));
+  writer.put(rows);
+  writer.put_array(std::span<const u64>(class_rows));
+  writer.put_array(std::span<const u128>(class_mass));
+  writer.put_array(std::span<const u128>(hits));
+  writer.put_array(std::span<const u128>(top_k_hits));
+  writer.put(brier);
+  writer.put(log_loss);
+  writer.put(clipped);
+  writer.put(outside_unit);
+  writer.put(overflowed);
+}
+
+Result<RowSums> RowSums::decode(ByteReader& reader) {
+  RowSums sums;
+  u32 version = 0;
+  u32 weighted = 0;
+  const auto damaged = [](std::string what) {
+    return input_error("row sums", std::move(what), "the state is damaged; make it again");
+  };
+  if (!reader.get(version)) return damaged("is truncated");
+  if (version != kRowSumsVersion) {
+    return input_error("row sums", "has version " + std::to_string(version),
+                       "this cupel reads version " + std::to_string(kRowSumsVersion));
+  }
+  const bool read =
+      reader.get(weighted) && reader.get(sums.rows) && reader.get_array(sums.class_rows) &&
+      reader.get_array(sums.class_mass) && reader.get_array(sums.hits) &&
+      reader.get_array(sums.top_k_hits) && reader.get(sums.brier) && reader.get(sums.log_loss) &&
+      reader.get(sums.clipped) && reader.get(sums.outside_unit) && reader.get(sums.overflowed);
+  if (!read) return damaged("is truncated");
+  sums.weighted = weighted == 1;
+  if (weighted > 1 || sums.class_rows.size() != sums.class_mass.size() ||
+      (!sums.hits.empty() &&
+       (sums.class_rows.empty() || sums.hits.size() % sums.class_rows.size() != 0))) {
+    return damaged("has an invalid shape");
+  }
+  u64 rows_left = sums.rows;
+  for (const u64 r : sums.class_rows) {
+    if (r > rows_left) return damaged("has rows that do not add up");
+    rows_left -= r;
+  }
+  if (!sums.class_rows.empty() && rows_left != 0) return damaged("has rows that do not add up");
+  if (sums.clipped > sums.rows || sums.outside_unit > sums.rows || sums.overflowed > sums.rows) {
+    return damaged("has rows that do not add up");
+  }
+  return sums;
+}
+
+}  // namespace cupel

@@ -1,0 +1,92 @@
+// What computes: a backend turns rows into states. Every backend gives equal bytes for equal rows,
+// at any thread count, because states hold integers only.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cupel/core/column.hpp"
+#include "cupel/core/result.hpp"
+#include "cupel/core/task.hpp"
+#include "cupel/state/rank_summary.hpp"
+#include "cupel/state/rank_table.hpp"
+#include "cupel/state/row_sums.hpp"
+
+namespace cupel {
+
+/// Rows ready to compute on: finite scores, labels inside the domain, valid weights. Views only.
+struct TableView {
+  Task task = Task::kBinary;
+  i64 rows = 0;
+  i64 classes = 2;  ///< multiclass: classes; multilabel: labels; binary: 2
+
+  /// [rows] for binary, else [rows, classes]; any numeric dtype, any strides, maybe unaligned.
+  ArrayView scores;
+  /// Scores are logits. Binary and multilabel rank them as they are and turn them into
+  /// probabilities by the logistic function; multiclass ranks their softmax (in double) class by
+  /// class and decides (arg-max, top k) on the logits as they are, which order alike.
+  bool logits = false;
+
+  const u8* binary_labels = nullptr;  ///< binary: [rows] 0 or 1
+  const i32* class_labels = nullptr;  ///< multiclass: [rows] 0..classes-1
+  const u8* label_matrix = nullptr;   ///< multilabel: [rows, classes] row-major, 0 or 1
+
+  const double* weights_f64 = nullptr;  ///< at most one of these two; [rows], possibly none
+  const float* weights_f32 = nullptr;
+
+  const u32* cells = nullptr;  ///< [rows] segment of each row, below cell_count; none: one cell
+  u32 cell_count = 1;
+
+  bool weighted() const { return weights_f64 != nullptr || weights_f32 != nullptr; }
+  /// Binary problems that ranking metrics see: 1 for binary, `classes` otherwise.
+  i64 problems() const { return task == Task::kBinary ? 1 : classes; }
+};
+
+/// The kind of key that the table's scores are ranked by: that of the column's dtype (8 and 16-bit
+/// integers and bool as f32, 32 and 64-bit ones as i64 or u64), and kF64 for multiclass logits.
+ScoreKind score_kind(const TableView& table);
+
+struct BackendInfo {
+  std::string name;    ///< "cpu"
+  std::string device;  ///< processor and threads, for people
+};
+
+/// Not thread-safe: one call at a time. No exception leaves a backend; running out of memory is a
+/// kInternal error that names what was asked for.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual BackendInfo info() const = 0;
+
+  /// Problem p of `problems` [first, last): positives are the rows whose label is p (binary: 1)
+  /// against all others; the result is [p - first][cell]. Weighted when the table is.
+  /// Memory: the tables, plus scratch of the same order.
+  virtual Result<std::vector<std::vector<RankTable>>> rank_tables(const TableView& table, i64 first,
+                                                                  i64 last) = 0;
+
+  /// summarise() of the one-cell tables of problems [first, last) without keeping them; cells are
+  /// ignored. Equal to summarise(rank_tables(...)) but for `distinct`, which may be 0.
+  virtual Result<std::vector<RankSummary>> rank_summaries(const TableView& table, i64 first,
+                                                          i64 last,
+                                                          std::span<const RankQuery> queries) = 0;
+
+  /// Row sums, [problem][cell]: one problem for binary and multiclass; for multilabel one per label
+  /// and, with spec.exact_match, one more.
+  virtual Result<std::vector<std::vector<RowSums>>> row_sums(const TableView& table,
+                                                             const RowSpec& spec) = 0;
+
+  /// How many scores are NaN or infinite, in how many rows, and the first such row (-1: none).
+  struct BadScores {
+    i64 rows = 0;
+    i64 first_row = -1;
+    i64 first_column = -1;
+  };
+  virtual Result<BadScores> bad_scores(const TableView& table) = 0;
+};
+
+/// The CPU backend with this many threads (0: as many as the process may use).
+std::unique_ptr<Backend> make_cpu_backend(int threads);
+
+}  // namespace cupel

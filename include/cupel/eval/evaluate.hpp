@@ -1,0 +1,128 @@
+// From dumps to results: what `cupel eval` does, as a library call. One request names the dumps,
+// the columns, the metrics and the groups; one report holds every result and every failure.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cupel/backend/backend.hpp"
+#include "cupel/core/result.hpp"
+#include "cupel/io/dump.hpp"
+#include "cupel/metric/detail.hpp"
+#include "cupel/metric/metric.hpp"
+
+namespace cupel {
+
+enum class NanPolicy : u8 { kError, kDrop };
+enum class RowSplit : u8 { kAll, kTest, kCalibration };
+
+/// Names of columns, or files that hold a column (`--label y.npy`), by role; empty: found by name.
+struct ColumnRoles {
+  std::string label, score, probs, logits, weight, id;
+  std::vector<std::string> groups;
+  std::string calibration;  ///< a boolean column, or a fraction in (0, 1)
+};
+
+struct EvalRequest {
+  std::vector<std::string> dumps;  ///< expanded paths
+  std::optional<Task> task;
+  ColumnRoles roles;
+  std::string metrics;  ///< as on the command line; empty: the defaults of the task
+  std::string pos_label;
+  std::vector<std::string> bfloat16_columns;
+  bool intersect = false;
+  std::optional<std::string> unknown;  ///< a further value of group columns that means unknown
+  bool by_class = false;
+  bool pool = false;
+  RowSplit split = RowSplit::kAll;
+  u64 seed = 0;
+  NanPolicy nan = NanPolicy::kError;
+  std::string backend = "auto";  ///< auto, cpu, cuda, cuda:N
+  int threads = 0;               ///< 0: all available
+  i64 memory = 0;                ///< bytes; 0: no limit given
+  std::string per_item;          ///< kept for tasks with per-item results
+};
+
+/// One value of one metric of one dump. The fields are those of the JSON result.
+struct EvalResult {
+  std::string dump;
+  std::string metric;
+  std::string average;  ///< empty: null
+  std::optional<i64> cls;
+  /// Column and value, one pair per column of an intersection; for xauc one pair with the
+  /// positives' group in `second` and the negatives' group in group_against.
+  std::vector<std::pair<std::string, std::string>> group;
+  std::string group_against;
+  double value = 0;
+  Undefined undefined = Undefined::kNone;
+  i64 n = 0;
+  std::optional<i64> n_pos, n_neg;
+  Detail::Object params;
+  Detail::Object details;
+};
+
+struct EvalInput {
+  std::string path;
+  std::string format;
+  i64 rows = 0;
+  i64 bytes = 0;
+  HashText hash;  ///< 32 hexadecimal digits, empty when unread
+};
+
+struct EvalFailure {
+  std::string dump;
+  Error error;
+};
+
+struct EvalReport {
+  std::string backend, device;
+  std::string fallback;  ///< empty: null
+  std::vector<EvalInput> inputs;
+  Detail::Object plan;
+  std::vector<EvalResult> results;
+  std::vector<EvalFailure> failures;
+  std::vector<std::string> warnings;
+  double read_s = 0, compute_s = 0, total_s = 0;
+};
+
+/// Called now and then from the evaluating thread.
+struct EvalProgress {
+  i64 dumps_done = 0, dumps = 0;
+  i64 rows_done = 0;
+  std::string current;
+};
+
+/// Evaluates all dumps of a request. An Error is returned when nothing can be evaluated at all: a
+/// usage error, an unusable backend, or, with one dump or with all failing, the (first) input
+/// error. A dump that fails among good ones is in `failures`. Results do not depend on backend,
+/// threads or the order of rows; they are ordered by dump (as given), metric (as given), group,
+/// class.
+Result<EvalReport> evaluate(const EvalRequest& request,
+                            const std::function<void(const EvalProgress&)>& progress = {});
+
+/// Evaluates rows that are already in memory: what a C++ program calls. `groups` are columns of
+/// `table.rows` group names each. Result order as above; `dump` is empty. Errors: kUsage.
+Result<std::vector<EvalResult>> evaluate_table(const TableView& table,
+                                               std::span<const MetricSpec> metrics,
+                                               Backend& backend, bool by_class = false);
+
+/// One column and the role it would have.
+struct InspectedColumn {
+  ArrayInfo info;
+  std::string role;  ///< empty: none
+};
+struct InspectedDump {
+  std::string path, format;
+  i64 bytes = 0;
+  i64 rows = 0;
+  std::vector<InspectedColumn> columns;
+  std::string task;     ///< that eval would take; empty: none
+  std::string problem;  ///< why eval would refuse; empty: it would not
+};
+/// What `cupel inspect` shows. Reads headers only (a text dump is read once for its types).
+Result<InspectedDump> inspect(const std::string& path, const EvalRequest& request);
+
+}  // namespace cupel

@@ -1,0 +1,133 @@
+// A metric is a pure function from states to a number. It says what it needs (queries of a ranking,
+// sums over rows), never how to get it: no rows, no files, no devices here.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cupel/core/task.hpp"
+#include "cupel/metric/detail.hpp"
+#include "cupel/metric/options.hpp"
+#include "cupel/state/rank_summary.hpp"
+#include "cupel/state/rank_table.hpp"
+#include "cupel/state/row_sums.hpp"
+
+namespace cupel {
+
+/// Why a value does not exist. The names in results are those of undefined_name().
+enum class Undefined : u8 {
+  kNone,
+  kEmpty,           ///< no rows
+  kNoPositive,      ///< rows, but none positive
+  kNoNegative,      ///< rows, but none negative
+  kZeroWeight,      ///< rows, but all weights are zero
+  kNotProbability,  ///< scores outside [0, 1] where probabilities are needed
+  kNotReached,      ///< no threshold meets the condition
+  kNotDefined,      ///< the metric has no such value (equity-scaled value of an unbounded metric)
+  kAllUndefined,    ///< an average over nothing but undefined values
+  kOverflow,        ///< a row's loss is beyond the range of the sum (2^52)
+};
+/// "no_positive" and so on; empty for kNone.
+std::string_view undefined_name(Undefined reason);
+
+/// A number, or the reason why there is none, with what else is worth knowing.
+struct MetricValue {
+  double number = 0;
+  Undefined undefined = Undefined::kNone;
+  Detail::Object details;
+
+  bool is_defined() const { return undefined == Undefined::kNone; }
+  static MetricValue of(double number) { return {number, Undefined::kNone, {}}; }
+  static MetricValue none(Undefined why) { return {0, why, {}}; }
+};
+
+enum class Direction : u8 { kNone, kHigher, kLower };
+std::string_view direction_name(Direction direction);
+
+/// What `cupel metrics NAME` shows and what the engine needs to know of a metric.
+struct MetricInfo {
+  std::string_view name;
+  std::string_view summary;     ///< one line
+  std::string_view formula;     ///< plain text, with the tie rule
+  std::string_view edge_cases;  ///< what is undefined, and what is not
+  std::string_view equals;      ///< the call that gives this number elsewhere, or that none does
+  std::string_view source;      ///< paper or definition
+  std::string_view example;     ///< a command to copy
+  Direction direction = Direction::kHigher;
+  bool in_unit_interval = true;  ///< values lie in [0, 1]: an equity-scaled value exists
+  bool default_for_binary = false;
+  bool default_for_multiclass = false;
+  bool default_for_multilabel = false;
+  std::vector<Task> tasks;  ///< where it applies
+  std::vector<OptionSpec> options;
+};
+
+/// How a metric reads a task with several classes.
+enum class MetricScope : u8 {
+  kRanking,  ///< a value per binary problem (one class against the rest); averages are generic
+  kRows,   ///< binary: one problem; multilabel: per label, averages generic; multiclass: one value
+  kPairs,  ///< between two groups (xauc)
+};
+
+/// What a metric must be given.
+struct Needs {
+  std::vector<RankQuery> queries;  ///< kRanking, kPairs
+  bool table = false;              ///< kRanking: the table itself, for curves
+  RowSpec rows;                    ///< kRows
+};
+
+/// What a metric is given: exactly what it asked for.
+struct Evidence {
+  Task task = Task::kBinary;
+  i64 classes = 2;
+  bool logits = false;
+  double probability_epsilon = 0;      ///< machine epsilon of the score column's dtype
+  const RankSummary* ranks = nullptr;  ///< answers in the order of needs().queries
+  const RankTable* table = nullptr;
+  const RowSums* rows = nullptr;      ///< of the merged spec of all metrics ...
+  const RowSpec* row_spec = nullptr;  ///< ... which is this
+  bool outside_unit = false;          ///< some score of the dump is outside [0, 1], not a logit
+};
+
+class Metric {
+ public:
+  virtual ~Metric() = default;
+  virtual const MetricInfo& info() const = 0;
+  virtual MetricScope scope() const = 0;
+  /// May refuse a combination of options (kUsage). `classes` as in TableView.
+  virtual Result<Needs> needs(const Options& options, Task task, i64 classes,
+                              bool logits) const = 0;
+  /// Pure; the only place with floating point. Same evidence, same bits.
+  virtual MetricValue finish(const Evidence& evidence, const Options& options) const = 0;
+  /// Every option that took effect, for the result's `params`; what follows from the data too.
+  virtual Detail::Object params(const Options& options, const Evidence& evidence) const;
+};
+
+/// A metric with its options: what the user asked for.
+struct MetricSpec {
+  const Metric* metric = nullptr;
+  bool equity_scaled = false;  ///< asked for as es_<name>
+  std::string name;            ///< as in results: "auroc", "es_auroc"
+  Options options;
+  bool is_default =
+      false;  ///< not asked for by name: undefined instead of an error where it cannot be
+};
+
+/// All metrics, in the order in which they are listed. The only list to extend.
+std::span<const Metric* const> all_metrics();
+/// By name; kUsage error with the nearest name.
+Result<const Metric*> find_metric(std::string_view name);
+/// Parses "auroc,auprc(method=trapezoid),es_auroc". Errors: kUsage, with "did you mean".
+Result<std::vector<MetricSpec>> parse_metrics(std::string_view text);
+/// The default metrics of a task.
+std::vector<MetricSpec> default_metrics(Task task);
+/// The options that every metric of a scope has besides its own (`average`).
+std::vector<OptionSpec> effective_options(const Metric& metric);
+
+/// The name nearest to `word` among `names` by edit distance, if near enough to be a slip.
+std::optional<std::string> nearest_name(std::string_view word, std::span<const std::string> names);
+
+}  // namespace cupel

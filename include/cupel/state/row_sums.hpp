@@ -1,0 +1,55 @@
+// The state behind metrics that are means over rows: decisions, hits among the top k, squared error
+// and log loss, as integers.
+//
+// Squared errors are summed in units of 2^-50, log losses in units of 2^-44, each row rounded once
+// by a shared function; masses are row counts or weights in units of 2^-64. Merging adds.
+#pragma once
+
+#include <vector>
+
+#include "cupel/core/bytes.hpp"
+#include "cupel/core/int.hpp"
+#include "cupel/core/result.hpp"
+#include "cupel/math/row_terms.hpp"
+#include "cupel/math/wide.hpp"
+
+namespace cupel {
+
+/// What to compute of each row; two metrics with an equal spec share the pass.
+struct RowSpec {
+  /// Decision rules. Binary and multilabel: positive when score > threshold, one rule each;
+  /// multiclass: one rule, the arg-max with ties to the lowest class, and this is {0}.
+  std::vector<double> thresholds;
+  std::vector<i64> top_k;  ///< multiclass: hit when fewer than k classes rank before the label
+  bool brier = false;
+  bool log_loss = false;
+  bool exact_match = false;  ///< multilabel: also whether all labels of a row are right
+  bool operator==(const RowSpec&) const = default;
+};
+
+/// Sums over the rows of one segment of one problem. A binary problem has 2 classes; a multilabel
+/// table is one binary problem per label, plus, with exact_match, one problem of 1 class.
+struct RowSums {
+  bool weighted = false;
+  u64 rows = 0;
+  std::vector<u64> class_rows;   ///< [classes] rows by true class
+  std::vector<u128> class_mass;  ///< [classes] mass by true class
+  std::vector<u128> hits;        ///< [thresholds * classes] mass of right decisions by true class
+  std::vector<u128> top_k_hits;  ///< [top_k]
+  U256 brier{};                  ///< sum of mass * squared error * 2^50
+  U256 log_loss{};               ///< sum of mass * loss * 2^44, natural logarithm
+  u64 clipped = 0;               ///< rows whose probability was clipped for the log loss
+  /// Rows with a probability outside [0, 1], not in brier and log_loss; 0 for logits and where the
+  /// spec asks for neither.
+  u64 outside_unit = 0;
+  u64 overflowed = 0;  ///< rows whose log loss is 2^52 or more; not in log_loss
+
+  /// Adds another segment's sums. Different shapes are a kInput error and change nothing.
+  /// A default-constructed value takes the other's shape.
+  Result<void> merge(const RowSums& other);
+  void encode(ByteWriter& writer) const;
+  static Result<RowSums> decode(ByteReader& reader);
+  bool operator==(const RowSums&) const = default;
+};
+
+}  // namespace cupel

@@ -1,0 +1,845 @@
+#!/usr/bin/env python3
+"""Golden cases: small tables and the exact value of every metric on them.
+
+Writes tests/golden/*.case. The expected values are exact rationals computed from the definitions by
+brute force: pairs are counted one by one and each threshold recounts all rows, so that the
+oracle shares no idea (sorting, prefix sums, histograms) with the engine. Standard library only;
+the same bytes on every machine.
+
+    scripts/gen_golden.py            write the files
+    scripts/gen_golden.py --check    exit 1 when a file on disk differs from what would be written
+
+The format of a case, UTF-8 text:
+
+    # name: example_a                      comments; name and description are always there
+    task binary                            binary | multiclass | multilabel
+    metrics auroc,auprc(method=trapezoid)  as for `cupel eval --metrics`
+    options --group g --by-class           optional, as on the command line
+    columns label:u8 probs[3]:f32 g:str    bool, u8, i32, i64, f16, bf16, f32, f64, str; [k]: k columns
+    1 0.5 0.25 0.25 a                      one row per line, in the order of the columns
+    ----
+    auroc = 3/4
+    auprc = 29/36 ulp=1
+    auroc average=macro group=g:a = 1/2 rel=1e-14
+    auroc class=2 = undefined no_positive
+    error 3 weight                         the only line of a case that fails: exit code, part of the message
+
+A decimal is read as a double, then rounded to the dtype of its column. Of `p/q` both are below 2^53
+or q is a power of two, hence double(p)/double(q) is the correctly rounded value: where the exact rational is
+longer, its correctly rounded double is written as a rational. Without a tolerance the result must be ==;
+`ulp=1`: at most one unit in the last place away; `rel=x`: relative error at most x. The average is
+named beside the metric, not among its options. `group=g:a,h:b` is an intersection, `xauc group=g:a|b` is positives
+of a against negatives of b.
+"""
+
+import argparse
+import math
+import re
+import struct
+import sys
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
+MASS_UNIT = 2**40  # weights of the cases are multiples of 2^-40: masses are integers in this unit
+EPSILON = {"average": " rel=1e-14", "brier": " rel=1e-12", "auprc": " ulp=1"}
+# A mean or an interpolation is a few double operations on exact integers, not one rounding.
+ROUNDED_MORE_THAN_ONCE = {"eer", "balanced_accuracy", "es_auroc"}
+
+
+class Undefined(Exception):
+    """A metric without a value; the argument is the reason that the result names."""
+
+
+# ---- columns ------------------------------------------------------------------------------------
+
+
+def round_to(dtype, text):
+    """The value of a cell: a str, an int, or a float that holds the dtype's value exactly."""
+    if dtype == "str":
+        return text
+    if dtype in ("bool", "u8", "i32", "i64"):
+        return int(text)
+    value = float(text)
+    if dtype == "f64" or not math.isfinite(value):
+        return value
+    if dtype == "f32":
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    if dtype == "f16":
+        rounded = struct.unpack("<e", struct.pack("<e", value))[0]
+    elif dtype == "bf16":
+        rounded = struct.unpack("<f", b"\0\0" + struct.pack("<f", value)[2:])[0]
+    else:
+        raise ValueError(dtype)
+    # A reader may round by way of float: only values on which both ways agree.
+    assert rounded == value, (dtype, text)
+    return rounded
+
+
+class Column:
+    def __init__(self, text):
+        match = re.fullmatch(r"(\w+)(?:\[(\d+)\])?:(\w+)", text)
+        self.name, self.dtype = match[1], match[3]
+        self.width = int(match[2]) if match[2] else None
+
+
+# ---- binary definitions: rows are (y, score, mass) -----------------------------------------------
+
+
+def masses(rows):
+    if not rows:
+        raise Undefined("empty")
+    if not any(w for _, _, w in rows):
+        raise Undefined("zero_weight")
+    return sum(w for y, _, w in rows if y), sum(w for y, _, w in rows if not y)
+
+
+def masses_of_both(rows):
+    positive, negative = masses(rows)
+    if positive == 0:
+        raise Undefined("no_positive")
+    if negative == 0:
+        raise Undefined("no_negative")
+    return positive, negative
+
+
+def thresholds(rows):
+    """(TP, FP) of the decision score >= t for every score t that has mass, descending."""
+    rows = [row for row in rows if row[2]]
+    return [
+        (sum(w for y, s, w in rows if y and s >= t), sum(w for y, s, w in rows if not y and s >= t))
+        for t in sorted({s for _, s, _ in rows}, reverse=True)
+    ]
+
+
+def twice_wins(positives, negatives):
+    """2U: a pair counts twice its mass when the positive ranks higher, once when it ties."""
+    return sum(wp * wn * (2 if sp > sn else 1) for sp, wp in positives for sn, wn in negatives if sp >= sn)
+
+
+def roc(rows):
+    positive, negative = masses_of_both(rows)
+    return [(Fraction(0), Fraction(0))] + [
+        (Fraction(fp, negative), Fraction(tp, positive)) for tp, fp in thresholds(rows)
+    ]
+
+
+def auroc(rows, max_fpr=None):
+    positive, negative = masses_of_both(rows)
+    if max_fpr is None or Fraction(max_fpr) == 1:
+        wins = twice_wins([(s, w) for y, s, w in rows if y], [(s, w) for y, s, w in rows if not y])
+        return Fraction(wins, 2 * positive * negative)
+    limit, area, points = Fraction(max_fpr), Fraction(0), roc(rows)
+    for (x0, y0), (x1, y1) in zip(points, points[1:]):
+        if x0 < limit and x1 > x0:
+            end = min(x1, limit)
+            y_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
+            area += (end - x0) * (y0 + y_end) / 2
+    lowest = limit * limit / 2
+    return (1 + (area - lowest) / (limit - lowest)) / 2
+
+
+def gini(rows):
+    return 2 * auroc(rows) - 1
+
+
+def auprc(rows, method="step"):
+    positive, _ = masses(rows)
+    if positive == 0:
+        raise Undefined("no_positive")
+    area, recall0, precision0 = Fraction(0), Fraction(0), Fraction(1)
+    for tp, fp in thresholds(rows):
+        recall, precision = Fraction(tp, positive), Fraction(tp, tp + fp)
+        height = precision if method == "step" else (precision + precision0) / 2
+        area += (recall - recall0) * height
+        recall0, precision0 = recall, precision
+    return area
+
+
+def ks(rows):
+    return max(tpr - fpr for fpr, tpr in roc(rows))
+
+
+def eer(rows):
+    points = roc(rows)
+    for (x0, y0), (x1, y1) in zip(points, points[1:]):
+        before, after = x0 - (1 - y0), x1 - (1 - y1)
+        if after == 0:
+            return x1
+        if after > 0:
+            return x0 + (x1 - x0) * before / (before - after)
+    raise AssertionError("the last point is (1, 1)")
+
+
+def tpr_at_fpr(rows, target="0.01", interpolation="none"):
+    points, limit = roc(rows), Fraction(target)
+    best = max(tpr for fpr, tpr in points if fpr <= limit)
+    if interpolation == "linear":
+        for (x0, y0), (x1, y1) in zip(points, points[1:]):
+            if x0 <= limit < x1:
+                best = max(best, y0 + (y1 - y0) * (limit - x0) / (x1 - x0))
+    return best
+
+
+def fpr_at_tpr(rows, target="0.95", interpolation="none"):
+    points, limit = roc(rows), Fraction(target)
+    best = min(fpr for fpr, tpr in points if tpr >= limit)
+    if interpolation == "linear":
+        for (x0, y0), (x1, y1) in zip(points, points[1:]):
+            if y0 < limit <= y1:
+                best = min(best, x0 + (x1 - x0) * (limit - y0) / (y1 - y0))
+    return best
+
+
+def recalls_and_precisions(rows):
+    positive, _ = masses(rows)
+    if positive == 0:
+        raise Undefined("no_positive")
+    return [(Fraction(tp, positive), Fraction(tp, tp + fp)) for tp, fp in thresholds(rows)]
+
+
+def precision_at_recall(rows, target="0.8"):
+    return max(p for r, p in recalls_and_precisions(rows) if r >= Fraction(target))
+
+
+def recall_at_precision(rows, target="0.9"):
+    reached = [r for r, p in recalls_and_precisions(rows) if p >= Fraction(target)]
+    if not reached:
+        raise Undefined("not_reached")
+    return max(reached)
+
+
+def f_beta_max(rows, beta="1"):
+    positive, _ = masses(rows)
+    if positive == 0:
+        raise Undefined("no_positive")
+    square = Fraction(beta) ** 2
+    return max((1 + square) * tp / ((1 + square) * tp + square * (positive - tp) + fp) for tp, fp in thresholds(rows))
+
+
+RANKING = {
+    f.__name__: f
+    for f in (auroc, gini, auprc, ks, eer, tpr_at_fpr, fpr_at_tpr, precision_at_recall)
+    + (recall_at_precision, f_beta_max)
+}
+
+
+# ---- decisions and probabilities: rows are (label, values, mass) ---------------------------------
+
+
+def recalls_mean(hits):
+    """Mean recall over the classes that have mass; hits are (label, hit, mass)."""
+    recalls = []
+    for k in sorted({label for label, _, w in hits if w}):
+        mass = sum(w for label, _, w in hits if label == k)
+        recalls.append(Fraction(sum(w for label, hit, w in hits if label == k and hit), mass))
+    return sum(recalls) / len(recalls)
+
+
+def mean(pairs):
+    """Weighted mean of (value, mass)."""
+    if not pairs:
+        raise Undefined("empty")
+    total = sum(w for _, w in pairs)
+    if total == 0:
+        raise Undefined("zero_weight")
+    return sum(Fraction(v) * w for v, w in pairs) / total
+
+
+def rank_of_label(values, label):
+    """How many classes rank strictly before the label: larger, or equal with a lower index."""
+    return sum(v > values[label] or (v == values[label] and k < label) for k, v in enumerate(values))
+
+
+def decision(table, rows, metric, threshold=None, k="5"):
+    """accuracy, balanced_accuracy, top_k_accuracy and brier of a binary or multiclass table."""
+    masses([(1, None, w) for _, _, w in rows])
+    if table.task == "binary":
+        limit = Fraction(threshold) if threshold else Fraction(0 if table.logits else 1, 2)
+        hits = [(y, (Fraction(v) > limit) == bool(y), w) for y, v, w in rows]
+        squares = [((Fraction(v) - y) ** 2, w) for y, v, w in rows]
+    else:
+        k = int(k) if metric == "top_k_accuracy" else 1
+        hits = [(y, rank_of_label(v, y) < k, w) for y, v, w in rows]
+        squares = [(sum((Fraction(p) - (c == y)) ** 2 for c, p in enumerate(v)), w) for y, v, w in rows]
+    if metric == "brier":
+        assert not table.logits
+        return mean(squares)
+    if metric == "balanced_accuracy":
+        return recalls_mean(hits)
+    return mean([(hit, w) for _, hit, w in hits])
+
+
+# ---- averages -----------------------------------------------------------------------------------
+
+
+def value_or_none(metric, rows, options):
+    try:
+        return metric(rows, **options)
+    except Undefined:
+        return None
+
+
+def mean_of_defined(values):
+    """Mean of (value or None, mass) over the values that are defined."""
+    defined = [(v, w) for v, w in values if v is not None]
+    if not defined:
+        raise Undefined("all_undefined")
+    return sum(v * w for v, w in defined) / sum(w for _, w in defined)
+
+
+def one_vs_rest(table, rows, k):
+    if table.task == "multilabel":
+        return [(y[k], v[k], w) for y, v, w in rows]
+    return [(int(y == k), v[k], w) for y, v, w in rows]
+
+
+def averaged(table, rows, metric, options, average):
+    classes = [one_vs_rest(table, rows, k) for k in range(table.width)]
+    if average == "micro":
+        return metric([row for k in classes for row in k], **options)
+    if average == "samples":
+        per_row = [([(yk, vk, 1) for yk, vk in zip(y, v)], w) for y, v, w in rows]
+        return mean_of_defined([(value_or_none(metric, r, options), w) for r, w in per_row if w])
+    if average.startswith("ovo_"):
+        pairs = []
+        for a in range(table.width):
+            for b in range(a + 1, table.width):
+                both = [row for row in rows if row[0] in (a, b)]
+                ab = value_or_none(metric, one_vs_rest(table, both, a), options)
+                ba = value_or_none(metric, one_vs_rest(table, both, b), options)
+                share = sum(w for _, _, w in both) if average == "ovo_weighted" else 1
+                pairs.append((None if ab is None or ba is None else (ab + ba) / 2, share))
+        return mean_of_defined(pairs)
+    values = [value_or_none(metric, k, options) for k in classes]
+    positive = [sum(w for y, _, w in k if y) if average == "weighted" else 1 for k in classes]
+    return mean_of_defined(list(zip(values, positive)))
+
+
+# ---- a case -------------------------------------------------------------------------------------
+
+
+def split_metrics(text):
+    """'a,b(x=1,y=2)' -> [('a', {}), ('b', {'x': '1', 'y': '2'})]."""
+    found = []
+    for name, _, options in re.findall(r"(\w+)(\(([^)]*)\))?", text):
+        found.append((name, dict(o.split("=") for o in options.split(",") if o)))
+    return found
+
+
+class Table:
+    """What the oracle knows of a case: rows (label, value or values, mass) and the groups of each."""
+
+    def __init__(self, case):
+        self.task = case.task
+        columns = [Column(c) for c in case.columns.split()]
+        names = {c.name for c in columns}
+        self.logits = "logits" in names
+        scores = next(n for n in ("score", "probs", "logits") if n in names)
+        self.width = next(c.width for c in columns if c.name == scores)
+        drop, positive_label = "--nan drop" in case.options, option(case, "--pos-label")
+        self.rows, self.groups = [], []
+        for line in case.rows:
+            cells, row = line.split(), {}
+            for c in columns:
+                taken = [round_to(c.dtype, t) for t in cells[: c.width or 1]]
+                row[c.name] = taken if c.width else taken[0]
+                cells = cells[c.width or 1 :]
+            assert not cells, line
+            label, values = row["label"], row[scores]
+            if positive_label:
+                label = int(label == positive_label)
+            weight = row.get("weight", 1.0)
+            flat = values if self.width else [values]
+            in_domain = {
+                "binary": lambda: label in (0, 1),
+                "multiclass": lambda: label in range(self.width),
+                "multilabel": lambda: all(y in (0, 1) for y in label),
+            }[self.task]()
+            good = all(map(math.isfinite, [*flat, weight])) and weight >= 0 and in_domain
+            assert good or drop, line
+            if not good:
+                continue
+            mass = Fraction(weight) * MASS_UNIT
+            assert mass.denominator == 1, "weights are multiples of 2^-40"
+            if self.task == "binary":
+                label = int(label)
+            self.rows.append((label, values, int(mass)))
+            self.groups.append({n: row[n] for n in names})
+        if self.logits and self.task == "multiclass":
+            self.rank_by_softmax()
+
+    def rank_by_softmax(self):
+        """Replaces logits by ranks of their softmax: only its order is used, never its value."""
+        with localcontext() as context:
+            context.prec = 60
+            soft = []
+            for _, values, _ in self.rows:
+                e = [Decimal(v).exp() for v in values]
+                soft.append([x / sum(e) for x in e])
+            cells = sorted((p, i, k) for i, r in enumerate(soft) for k, p in enumerate(r))
+            rank, ranks = 0, [[0] * self.width for _ in soft]
+            for n, (p, i, k) in enumerate(cells):
+                if n:
+                    q, j, m = cells[n - 1]
+                    same = self.rows[i][1] == self.rows[j][1] and k == m
+                    # Equal logits give equal bits; any other two must be apart in double.
+                    assert same or p - q > Decimal("1e-9") * p, "softmax values too close"
+                    rank += not same
+                ranks[i][k] = rank
+        self.rows = [(y, r, w) for (y, _, w), r in zip(self.rows, ranks)]
+
+    def values_of(self, columns):
+        """The group values that occur, in the order of the columns; unknown ones belong to none."""
+        found = {tuple(str(g[c]) for c in columns) for g in self.groups}
+        return sorted(v for v in found if not any(x in ("-1", "nan", "") for x in v))
+
+    def subset(self, columns, values):
+        wanted = [tuple(str(g[c]) for c in columns) == values for g in self.groups]
+        return [row for row, keep in zip(self.rows, wanted) if keep]
+
+
+def option(case, name):
+    words = case.options.split()
+    return words[words.index(name) + 1] if name in words else None
+
+
+def write_value(value, tolerance):
+    if value.numerator >= 2**53 or value.denominator >= 2**53:
+        value = Fraction(value.numerator / value.denominator)  # int / int is correctly rounded
+    return f"{value.numerator}/{value.denominator}{tolerance}"
+
+
+def tolerance_of(metric, options, average):
+    if metric == "brier":
+        return EPSILON["brier"]
+    interpolated = "max_fpr" in options or options.get("interpolation") == "linear"
+    if average not in (None, "micro") or metric in ROUNDED_MORE_THAN_ONCE or interpolated:
+        return EPSILON["average"]
+    return EPSILON.get(metric, "")
+
+
+def expected_lines(case):
+    """Every expected line of a case, metric by metric: overall, its classes, then the groups."""
+    table = Table(case)
+    lines = []
+    by_class = "--by-class" in case.options
+    columns = option(case, "--group").split(",") if "--group" in case.options else []
+    segments = [("", table.rows)]
+    for c in columns:
+        segments += [(f" group={c}:{v[0]}", table.subset([c], v)) for v in table.values_of([c])]
+    if "--intersect" in case.options:
+        for v in table.values_of(columns):
+            name = ",".join(f"{c}:{x}" for c, x in zip(columns, v))
+            segments.append((f" group={name}", table.subset(columns, v)))
+
+    def add(key, tolerance, compute):
+        try:
+            lines.append(f"{key} = {write_value(compute(), tolerance)}")
+        except Undefined as reason:
+            lines.append(f"{key} = undefined {reason}")
+
+    for metric, options in split_metrics(case.metrics):
+        options = dict(options)
+        average = options.pop("average", None)
+        if table.task != "binary" and metric in RANKING:
+            average = average or "macro"
+        text = "(" + ",".join(f"{k}={v}" for k, v in options.items()) + ")" if options else ""
+        suffix = f" average={average}" if average else ""
+        tolerance = tolerance_of(metric, options, average)
+        if metric == "xauc":
+            (column,) = columns
+            for a in table.values_of(columns):
+                for b in table.values_of(columns):
+                    if a != b:
+                        add(f"xauc group={column}:{a[0]}|{b[0]}", "", lambda: xauc(table, columns, a, b))
+            continue
+        if metric == "es_auroc":
+            add("es_auroc", tolerance, lambda: equity_scaled(table, columns))
+            continue
+        for group, rows in segments:
+            if metric not in RANKING:
+                add(metric + text + group, tolerance, lambda: decision(table, rows, metric, **options))
+            elif table.task == "binary":
+                add(metric + text + group, tolerance, lambda: RANKING[metric](rows, **options))
+            else:
+                function = RANKING[metric]
+                add(
+                    metric + text + suffix + group,
+                    tolerance,
+                    lambda: averaged(table, rows, function, options, average),
+                )
+                if by_class and average == "macro":
+                    for k in range(table.width):
+                        add(
+                            f"{metric}{text} class={k}{group}",
+                            tolerance_of(metric, options, None),
+                            lambda: function(one_vs_rest(table, rows, k), **options),
+                        )
+    return lines
+
+
+def xauc(table, columns, a, b):
+    positives = [(s, w) for y, s, w in table.subset(columns, a) if y]
+    negatives = [(s, w) for y, s, w in table.subset(columns, b) if not y]
+    for side, reason in ((positives, "no_positive"), (negatives, "no_negative")):
+        if not any(w for _, w in side):
+            raise Undefined(reason)
+    return Fraction(
+        twice_wins(positives, negatives),
+        2 * sum(w for _, w in positives) * sum(w for _, w in negatives),
+    )
+
+
+def equity_scaled(table, columns):
+    overall = auroc(table.rows)
+    groups = [value_or_none(auroc, table.subset(columns, v), {}) for v in table.values_of(columns)]
+    return overall / (1 + sum(abs(g - overall) for g in groups if g is not None))
+
+
+class Case:
+    def __init__(self, name, description, metrics, columns, rows, task="binary", options="", error=""):
+        self.name, self.description, self.task = name, description, task
+        self.metrics, self.columns, self.options, self.error = metrics, columns, options, error
+        self.rows = [r.strip() for r in rows.strip().splitlines()] if isinstance(rows, str) else rows
+
+    def text(self):
+        lines = [f"# name: {self.name}", f"# description: {self.description}"]
+        lines += ["# written by scripts/gen_golden.py", f"task {self.task}", f"metrics {self.metrics}"]
+        lines += [f"options {self.options}"] if self.options else []
+        lines += [f"columns {self.columns}", *self.rows, "----"]
+        lines += [f"error {self.error}"] if self.error else expected_lines(self)
+        return "\n".join(lines) + "\n"
+
+
+# ---- the cases ----------------------------------------------------------------------------------
+
+# Every ranking metric, so that a case asks for all of them unless it is about one.
+POINTS = (
+    "tpr_at_fpr,tpr_at_fpr(target=0.25),fpr_at_tpr,precision_at_recall,recall_at_precision,"
+    "recall_at_precision(target=0.7),f_beta_max,f_beta_max(beta=2),f_beta_max(beta=0.5)"
+)
+LINEAR = (
+    "tpr_at_fpr(target=0.1,interpolation=linear),tpr_at_fpr(target=0.3,interpolation=linear),"
+    "fpr_at_tpr(target=0.9,interpolation=linear),fpr_at_tpr(target=0.4,interpolation=linear)"
+)
+AREAS = "auroc,gini,auprc,auprc(method=trapezoid),ks,eer"
+PARTIAL = "auroc(max_fpr=0.25),auroc(max_fpr=0.5),auroc(max_fpr=0.1),auroc(max_fpr=1)"
+AVERAGES = (
+    "auroc,auroc(average=weighted),auroc(average=micro),auprc,auprc(average=weighted),"
+    "auprc(average=micro),ks,f_beta_max"
+)
+OVO = "auroc(average=ovo_macro),auroc(average=ovo_weighted)"
+
+SCORE = "label:u8 score:f32"
+FOUR_ROWS = "0 0.1\n1 0.9\n0 0.4\n1 0.35"
+
+
+def wrong_usage():
+    def wrong(name, description, metrics, text, columns=SCORE, rows=FOUR_ROWS, **more):
+        return Case(name, description, metrics, columns, rows, error=f"2 {text}", **more)
+
+    multiclass = dict(columns="label:i64 probs[3]:f32", rows="0 0.5 0.25 0.25\n2 0.25 0.25 0.5")
+    return [
+        wrong("unknown_metric", "a misspelt metric names the nearest one", "aurco", "did you mean 'auroc'"),
+        wrong("unknown_option", "a misspelt option names the nearest one", "auroc(max_fp=0.5)", "max_fpr"),
+        wrong("option_value", "a method that does not exist", "auprc(method=stair)", "method"),
+        wrong("option_range", "a rate above one", "tpr_at_fpr(target=1.5)", "target"),
+        wrong("max_fpr_zero", "no area below a rate of zero", "auroc(max_fpr=0)", "max_fpr"),
+        wrong("beta_negative", "beta is positive", "f_beta_max(beta=-1)", "beta"),
+        wrong("samples_multiclass", "the samples average is for multilabel", "auroc(average=samples)",
+              "samples", task="multiclass", **multiclass),
+        wrong("es_without_group", "an equity-scaled value needs a group", "es_auroc", "--group"),
+        wrong("xauc_without_group", "cross-group AUROC needs a group", "xauc", "--group"),
+    ]  # fmt: skip
+
+
+def bad_input():
+    def bad(name, description, text, columns, rows, **more):
+        return Case(name, description, "auroc", columns, rows, error=f"3 {text}", **more)
+
+    return [
+        bad("label_missing", "no column for the label", "label", "score:f32 h:f32", FOUR_ROWS),
+        bad("label_ambiguous", "two candidates for the label, both named", "target",
+            "label:u8 score:f32 target:u8", "0 0.1 0\n1 0.9 1"),
+        bad("label_two", "2 is no binary label", "label", SCORE, "0 0.1\n2 0.9\n1 0.4"),
+        bad("label_half", "0.5 is no label", "label", "label:f64 score:f32", "0 0.1\n0.5 0.9\n1 0.4"),
+        bad("label_beyond_classes", "label 3 of three classes", "label", "label:i64 probs[3]:f32",
+            "0 0.5 0.25 0.25\n3 0.25 0.25 0.5", task="multiclass"),
+        bad("score_nan", "a score that is not a number", "score", SCORE, "0 0.1\n1 nan\n0 0.4"),
+        bad("score_infinite", "an infinite score", "score", SCORE, "0 0.1\n1 0.4\n0 -inf"),
+        bad("weight_negative", "a negative weight", "weight", SCORE + " weight:f64",
+            "0 0.1 1\n1 0.9 -0.5"),
+        bad("weight_nan", "a weight that is not a number", "weight", SCORE + " weight:f64",
+            "0 0.1 1\n1 0.9 nan"),
+        bad("weight_too_small", "a positive weight below half of 2^-64 rounds to zero", "weight",
+            SCORE + " weight:f64", "0 0.1 1\n1 0.9 1e-30"),
+    ]  # fmt: skip
+
+
+EXAMPLE_A = "0 0.1\n0 0.4\n1 0.35\n1 0.8\n1 0.4"
+EXAMPLE_B = "1 0.9\n1 0.8\n1 0.7\n0 0.6\n0 0.5\n1 0.4\n0 0.3\n0 0.2"
+EXAMPLE_C = (".7 .2 .1", ".4 .3 .3", ".1 .8 .1", ".2 .3 .5", ".4 .4 .2", ".1 .2 .7")
+
+
+def with_column(rows, values):
+    return [f"{r} {v}" for r, v in zip(rows.splitlines(), values)]
+
+
+def documented_examples():
+    weighted = SCORE + " weight:f32"
+    multiclass = "label:i64 probs[3]:f64"
+    everything = f"{AVERAGES},{OVO},accuracy,balanced_accuracy,top_k_accuracy(k=2),brier"
+    return [
+        Case("example_a", "example A: one tie between a positive and a negative",
+             f"{AREAS},{PARTIAL},{POINTS},{LINEAR},accuracy,balanced_accuracy,brier", SCORE, EXAMPLE_A),
+        Case("example_a_weights", "example A with weights", f"{AREAS},{PARTIAL},{POINTS},accuracy,balanced_accuracy",
+             weighted, with_column(EXAMPLE_A, (1, 2, 1, 1, 0.5))),
+        Case("example_a_bootstrap", "example A with counts as weights: the weight 0 makes no threshold",
+             f"{AREAS},{POINTS}", weighted, with_column(EXAMPLE_A, (2, 0, 1, 1, 3))),
+        Case("example_b", "example B: no ties", f"{AREAS},{PARTIAL},{POINTS},{LINEAR},tpr_at_fpr(target=0.1),"
+             "accuracy,accuracy(threshold=0.25)", "label:i64 score:f64", EXAMPLE_B),
+        Case("example_c", "example C: three balanced classes", everything, multiclass,
+             [f"{y} {r}" for y, r in zip((0, 0, 1, 1, 2, 2), EXAMPLE_C)], "multiclass", "--by-class"),
+        Case("example_c_skewed", "example C with classes of three, two and one rows", everything, multiclass,
+             [f"{y} {r}" for y, r in zip((0, 0, 0, 1, 1, 2), EXAMPLE_C)], "multiclass", "--by-class"),
+        Case("example_c_multilabel", "example C, multilabel: a row of no positive and one of no negative are "
+             "left out of the samples average", AVERAGES + ",auroc(average=samples),auprc(average=samples)",
+             "label[2]:u8 probs[2]:f64", "1 0 .9 .2\n0 1 .4 .7\n1 1 .35 .6\n0 0 .3 .65", "multilabel", "--by-class"),
+        Case("example_f", "example F: positives of one group against negatives of the other",
+             "xauc,es_auroc,auroc,auprc", SCORE + " g:str",
+             "1 .9 A\n1 .6 A\n0 .5 A\n0 .2 A\n1 .7 B\n1 .4 B\n0 .65 B\n0 .1 B\n0 .3 B", options="--group g"),
+    ]  # fmt: skip
+
+
+def extremes():
+    everything = f"{AREAS},{POINTS}"
+    decided = ",accuracy,balanced_accuracy,brier"
+    return [
+        Case("all_ties", "one threshold", everything + decided, SCORE, "1 0.25\n0 0.25\n0 0.25\n1 0.25\n0 0.25"),
+        Case("perfect", "every positive above every negative", f"{everything},{PARTIAL},{LINEAR}", SCORE,
+             "0 0.1\n1 0.8\n0 0.2\n1 0.9\n0 0.3"),
+        Case("reversed", "every positive below every negative: ks is 0, not -1", f"{everything},{PARTIAL},{LINEAR}",
+             SCORE, "1 0.1\n0 0.8\n1 0.2\n0 0.9\n1 0.3"),
+        Case("only_positives", "what needs a negative is undefined", everything + decided, SCORE, "1 0.1\n1 0.75\n1 0.1"),
+        Case("only_negatives", "what needs a positive is undefined", everything + decided, SCORE, "0 0.1\n0 0.75\n0 0.1"),
+        Case("one_row", "a single positive", "auroc,auprc,accuracy,brier", SCORE, "1 0.75"),
+        Case("empty", "no rows", everything + decided, SCORE, ""),
+        Case("zero_weight", "all weights are zero", everything + decided, SCORE + " weight:f32",
+             "1 0.9 0\n0 0.1 0\n1 0.4 0"),
+        Case("zero_weight_positives", "the positives have no weight: as if they were not there", everything,
+             SCORE + " weight:f64", "1 0.9 0\n0 0.1 1\n0 0.7 2\n1 0.4 0"),
+        Case("weight_scales", "weights from 2^-40 to 2^40; sums are exact", everything + ",accuracy", SCORE + " weight:f64",
+             "1 0.9 9.094947017729282e-13\n0 0.8 1\n1 0.7 1099511627776\n0 0.7 0.5\n1 0.3 3\n0 0.2 1099511627776\n"
+             "0 0.95 2.7284841053187847e-12\n1 0.1 0.25"),
+        Case("negative_zero", "-0.0 and 0.0 are one score", everything, "label:u8 score:f64",
+             "1 -0.0\n0 0.0\n1 0.0\n0 -0.0\n1 5e-324\n0 -5e-324"),
+        Case("denormals_f32", "the smallest float is above zero", everything, SCORE,
+             "1 1.401298464324817e-45\n0 0\n0 -1.401298464324817e-45\n1 2.802596928649634e-45\n0 1.401298464324817e-45\n"
+             "1 1.1754943508222875e-38\n0 1.1754942106924411e-38\n1 -0.0"),
+        Case("largest_f32", "scores at both ends of float", everything, SCORE,
+             "1 3.4028234663852886e+38\n0 3.4028232635611926e+38\n1 -3.4028234663852886e+38\n0 3.4028234663852886e+38\n"
+             "0 -3.4028232635611926e+38\n1 1e30"),
+        Case("last_bit_f64", "scores that only double tells apart", everything, "label:i32 score:f64",
+             "1 0.5000000000000001\n0 0.5\n1 0.49999999999999994\n0 0.49999999999999989\n1 0.5\n0 0.5000000000000002\n"
+             "1 -1.7976931348623157e308\n0 1.7976931348623157e308"),
+        Case("f32_ties", "decimals that differ as double and agree as float", everything, SCORE,
+             "1 0.1\n0 0.10000000149\n1 0.100000001\n0 0.3\n0 0.30000001\n1 0.3"),
+        Case("f16_scores", "half precision: denormals, both zeros, the largest value", everything, "label:bool score:f16",
+             "1 65504\n0 65472\n1 5.9604644775390625e-08\n0 0\n1 -0.0\n0 -5.9604644775390625e-08\n1 0.5\n0 0.5\n"
+             "1 0.50048828125\n0 -65504\n1 6.103515625e-05\n0 6.097555160522461e-05"),
+        Case("bf16_scores", "brain float: 8 bits of precision, the range of float", everything, "label:u8 score:bf16",
+             "1 1\n0 0.99609375\n1 1.0078125\n0 1\n1 3.3895313892515355e+38\n0 -3.3895313892515355e+38\n1 -0.0\n0 0\n"
+             "1 9.183549615799121e-41"),
+        Case("binary_logits", "logits: ranked as they are, a decision is logit > 0", f"{everything},accuracy,"
+             "balanced_accuracy,accuracy(threshold=-1)", "label:i64 logits:f32",
+             "1 -3.5\n0 -120\n1 0\n0 -0.0\n1 88.75\n0 -1\n0 2.5\n1 2.5\n1 -0.5"),
+        Case("threshold_strict", "p > threshold: 0.5 is a negative", "accuracy,balanced_accuracy,accuracy(threshold=0.25),"
+             "balanced_accuracy(threshold=0.75),brier", SCORE, "1 0.5\n0 0.5\n1 0.75\n0 0.25\n1 0.25\n1 0.5000001\n0 1\n0 0\n1 1"),
+        Case("rates_on_the_edge", "k/10 meets the decimal 0.3 and 0.7 exactly", "tpr_at_fpr(target=0.3),tpr_at_fpr(target=0.7),"
+             "fpr_at_tpr(target=0.3),fpr_at_tpr(target=0.7),precision_at_recall(target=0.3),precision_at_recall(target=0.7),"
+             "recall_at_precision(target=0.6),auroc(max_fpr=0.3),f_beta_max(beta=0.1)", SCORE,
+             [f"{int(c == 'p')} {round(1 - i / 32, 5)}" for i, c in enumerate("npnppnpnnppnpnpnnpnp")]),
+        Case("integral_labels", "labels as float", "auroc,auprc,accuracy", "label:f32 score:f32", "1.0 0.9\n0.0 0.1\n0 0.95\n1 0.4"),
+        Case("positive_label", "the positive class by name", "auroc,auprc,ks", "label:str score:f64",
+             "malignant 0.9\nbenign 0.1\nbenign 0.95\nmalignant 0.4", options="--pos-label malignant"),
+    ]  # fmt: skip
+
+
+def dropped_rows():
+    return [
+        Case("drop_scores", "rows whose score is no finite number are left out", "auroc,auprc,ks,accuracy", SCORE,
+             "1 0.9\n0 nan\n0 0.3\n1 inf\n1 0.2\n0 -inf\n0 0.1\n1 nan", options="--nan drop"),
+        Case("drop_labels_and_weights", "so are rows of a foreign label or weight", "auroc,auprc,accuracy",
+             "label:i32 score:f32 weight:f64",
+             "1 0.9 1\n2 0.8 1\n0 0.3 0.5\n-1 0.7 1\n1 0.2 0.25\n0 0.6 -1\n1 0.5 nan\n0 0.1 1\n0 0.2 inf", options="--nan drop"),
+        Case("drop_all", "nothing is left", "auroc,auprc,accuracy", SCORE, "1 nan\n0 inf", options="--nan drop"),
+        Case("drop_matrix_rows", "one bad cell drops the row for every class", "auroc,auprc,accuracy",
+             "label:i64 probs[3]:f32", "0 0.5 0.25 0.25\n1 0.25 nan 0.5\n2 0.25 0.25 0.5\n1 0.125 0.5 0.375\n1 0.5 0.375 0.125\n"
+             "0 0.25 0.5 0.25\n2 inf 0.5 0.25", "multiclass", "--nan drop --by-class"),
+    ]  # fmt: skip
+
+
+def classes_and_groups():
+    return [
+        Case("missing_class", "class 1 has no rows: undefined, left out of the averages", AVERAGES + "," + OVO +
+             ",accuracy,balanced_accuracy", "label:u8 probs[3]:f32",
+             "0 0.5 0.25 0.25\n0 0.25 0.5 0.25\n2 0.25 0.25 0.5\n2 0.375 0.125 0.5\n0 0.125 0.125 0.75", "multiclass", "--by-class"),
+        Case("one_class", "a single class: no average has a value, but AP of the class is 1", "auroc,auroc(average=weighted),"
+             "auroc(average=ovo_macro),auprc,accuracy,balanced_accuracy", "label:i64 probs[3]:f32",
+             "1 0.5 0.25 0.25\n1 0.25 0.5 0.25", "multiclass", "--by-class"),
+        Case("top_k_ties", "equal classes rank by index: lower first", "accuracy,top_k_accuracy,top_k_accuracy(k=1),"
+             "top_k_accuracy(k=2),top_k_accuracy(k=3),top_k_accuracy(k=6),balanced_accuracy", "label:u8 probs[6]:f32",
+             "5 0 0 0 0 0 0\n0 0 0 0 0 0 0\n2 0.25 0.25 0.25 0.25 0 0\n3 0.25 0.25 0.25 0.25 0 0\n4 0.125 0.125 0.125 0.125 0.25 0.25\n"
+             "5 0.125 0.125 0.125 0.125 0.25 0.25\n1 -0.0 0.0 -0.0 0.0 0 0", "multiclass"),
+        Case("multiclass_logits", "logits rank by their softmax: a large logit in a row of large ones is a small probability",
+             "auroc,auroc(average=weighted),auprc,accuracy,balanced_accuracy,top_k_accuracy(k=2)", "label:i64 logits[3]:f32",
+             "0 10 11.5 8\n0 -3 -4.25 -5\n1 -20 -18 -19.5\n1 0.5 0.125 -0.75\n2 100 101 102.5\n2 -0.25 0.75 0\n0 -3 -4.25 -5\n1 30 28.5 10",
+             "multiclass", "--by-class"),
+        Case("unknown_group", "-1 is in the overall value and in no group", "auroc,auprc,es_auroc,accuracy",
+             SCORE + " g:i32", "1 .9 0\n0 .3 0\n1 .4 -1\n0 .5 -1\n1 .2 1\n0 .1 1\n1 .6 1\n0 .35 0\n1 .3 0\n0 .25 1", options="--group g"),
+        Case("single_class_group", "a group of one class is undefined and does not scale the overall value",
+             "auroc,auprc,es_auroc,xauc,ks", SCORE + " site:str",
+             "1 .9 oslo\n0 .3 oslo\n1 .4 oslo\n1 .5 łódź\n1 .2 łódź\n0 .1 rome\n0 .6 rome\n1 .35 oslo\n0 .45 oslo", options="--group site"),
+        Case("intersections", "two group columns and their combinations, one of which does not occur", "auroc,auprc,accuracy",
+             SCORE + " sex:str ward:i64",
+             "1 .9 f 1\n0 .3 f 1\n1 .4 f 2\n0 .5 f 2\n1 .2 m 1\n0 .1 m 1\n1 .6 m 1\n0 .35 f 1\n1 .3 f 2\n0 .25 m 1\n0 .7 f 3\n1 .8 f 3",
+             options="--group sex,ward --intersect"),
+        Case("multilabel_gaps", "a label without positives, one without negatives", AVERAGES +
+             ",auroc(average=samples),auprc(average=samples)", "label[4]:u8 probs[4]:f32",
+             "0 1 1 0 .1 .2 .3 .4\n0 1 0 1 .5 .5 .25 .75\n0 1 1 1 .3 .9 .3 .6\n0 1 0 0 .2 .1 .8 .1", "multilabel", "--by-class"),
+    ]  # fmt: skip
+
+
+def seeded():
+    """Larger tables: many ties, skewed classes, groups of unlike sizes, weights in eighths."""
+    cases = []
+
+    def grid(random, y, steps):
+        """A score of signal and noise on `steps` + 1 values; sums of dyadic numbers, no libm."""
+        u, v = random.random(), random.random()
+        return int((u + (v if y else 0.0)) / 2 * steps) / steps
+
+    def group(random):
+        return "abcd"[min(int(-4 * random.random() ** 3 + 4), 3)]
+
+    def weight(random):
+        return int(random.random() * 25) / 8
+
+    random = Random(20240501)
+    rows = []
+    for _ in range(2000):
+        y = int(random.random() < 0.125)
+        rows.append(f"{y} {grid(random, y, 512)} {group(random)}")
+    cases.append(Case("seeded_binary", "2000 rows, one in eight positive, 513 score values, four groups",
+                      f"{AREAS},{PARTIAL},{POINTS},{LINEAR},xauc,es_auroc,accuracy,balanced_accuracy,brier",
+                      SCORE + " g:str", rows, options="--group g"))  # fmt: skip
+
+    random = Random(20240502)
+    rows = []
+    for _ in range(1000):
+        y = int(random.random() < 0.4)
+        rows.append(f"{y} {grid(random, y, 256)} {weight(random)} {group(random)}")
+    cases.append(Case("seeded_binary_weighted", "1000 rows with weights in eighths, zero among them",
+                      f"{AREAS},{PARTIAL},{POINTS},{LINEAR},xauc,es_auroc,accuracy,balanced_accuracy,brier",
+                      SCORE + " weight:f32 g:str", rows, options="--group g"))  # fmt: skip
+
+    random = Random(20240503)
+    rows = []
+    for _ in range(1500):
+        y = int(random.random() < 0.3)
+        rows.append(f"{y} {repr(grid(random, y, 2048) * 16 - 8)}")
+    cases.append(Case("seeded_logits_f16", "1500 half-precision logits", f"{AREAS},{POINTS},accuracy",
+                      "label:u8 logits:f16", rows))  # fmt: skip
+
+    random = Random(20240504)
+    rows = []
+    for _ in range(800):
+        y = int(random.random() < 0.5)
+        rows.append(f"{y} {(random.random() + y * random.random()) / 2!r}")
+    cases.append(Case("seeded_f64", "800 doubles, no ties", f"{AREAS},{PARTIAL},{POINTS},{LINEAR},brier",
+                      "label:bool score:f64", rows))  # fmt: skip
+
+    def simplex(random, label, classes):
+        """Multiples of 1/64 that sum to 1, with more mass on the label now and then."""
+        cells = [0] * classes
+        for _ in range(64):
+            lucky = random.random() < 0.25
+            cells[label if lucky else int(random.random() * classes)] += 1
+        return " ".join(str(c / 64) for c in cells)
+
+    def skewed_class(random, classes):
+        return min(int(random.random() ** 2 * classes), classes - 1)
+
+    for name, seed, weights, count in (
+        ("seeded_multiclass", 5, False, 500),
+        ("seeded_multiclass_weighted", 6, True, 300),
+    ):
+        random = Random(20240500 + seed)
+        rows = []
+        for _ in range(count):
+            y = skewed_class(random, 5)
+            cells = [str(y), simplex(random, y, 5)] + ([str(weight(random))] if weights else []) + [group(random)]
+            rows.append(" ".join(cells))
+        cases.append(Case(name, f"{count} rows, five skewed classes, four groups" + (", weights in eighths" if weights else ""),
+                          f"{AVERAGES}{'' if weights else ',' + OVO},auprc(method=trapezoid),accuracy,balanced_accuracy,"
+                          "top_k_accuracy(k=2),top_k_accuracy(k=3),brier",
+                          f"label:i64 probs[5]:f32{' weight:f64' if weights else ''} g:str", rows, "multiclass",
+                          "--group g --by-class"))  # fmt: skip
+
+    for name, seed, weights, count in (
+        ("seeded_multilabel", 7, False, 400),
+        ("seeded_multilabel_weighted", 8, True, 300),
+    ):
+        random = Random(20240500 + seed)
+        rows = []
+        for _ in range(count):
+            labels = [int(random.random() < share) for share in (0.5, 0.2, 0.05, 0.8)]
+            cells = [str(y) for y in labels] + [str(grid(random, y, 64)) for y in labels]
+            rows.append(" ".join(cells + ([str(weight(random))] if weights else []) + [group(random)]))
+        cases.append(Case(name, f"{count} rows, four labels, four groups" + (", weights in eighths" if weights else ""),
+                          f"{AVERAGES},auroc(average=samples),auprc(average=samples)",
+                          f"label[4]:u8 probs[4]:f32{' weight:f32' if weights else ''} g:str", rows, "multilabel",
+                          "--group g --by-class"))  # fmt: skip
+    return cases
+
+
+def all_files():
+    """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
+    files = {}
+    families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded)
+    for family, cases in enumerate(f() for f in families):
+        for n, case in enumerate(cases):
+            files[f"{family}{n:02d}_{case.name}.case"] = case.text()
+    return files
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file differs")
+    parser.add_argument("--dir", type=Path, default=FOLDER, help="where the cases are (tests/golden)")
+    arguments = parser.parse_args()
+    files = all_files()
+    here = {p.name for p in arguments.dir.glob("*.case")}
+    if arguments.check:
+        wrong = sorted(here - files.keys())
+        for name, text in files.items():
+            path = arguments.dir / name
+            if not path.exists() or path.read_bytes() != text.encode():
+                wrong.append(name)
+        for name in wrong:
+            print(f"{arguments.dir / name}: differs from what scripts/gen_golden.py writes", file=sys.stderr)
+        return 1 if wrong else 0
+    arguments.dir.mkdir(parents=True, exist_ok=True)
+    for name in here - files.keys():
+        (arguments.dir / name).unlink()
+    for name, text in files.items():
+        (arguments.dir / name).write_bytes(text.encode())
+    print(f"{len(files)} cases in {arguments.dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

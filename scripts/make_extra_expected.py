@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""scikit-learn's values for the dumps of CUPEL_EXTRA_DATA, for the tests: tests/dumps/expected.json.
+
+    scripts/make_extra_expected.py FOLDER      FOLDER is what CUPEL_EXTRA_DATA names
+
+One-vs-rest AUROC and average precision per class, overall and per group, of every vlm/*__mmbench.npz
+on NumPy's float64 softmax of the logits, and of cifar10_vgg on its probabilities in float64. A class
+that has no row of one kind is null.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import sklearn
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+OUT = Path(__file__).resolve().parent.parent / "tests" / "dumps" / "expected.json"
+
+
+def softmax(logits):
+    x = logits.astype(np.float64)
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def one_vs_rest(label, probs):
+    values = []
+    for c in range(probs.shape[1]):
+        y = (label == c).astype(int)
+        both = 0 < y.sum() < len(y)
+        values.append(
+            {
+                "auroc": float(roc_auc_score(y, probs[:, c])) if both else None,
+                "auprc": float(average_precision_score(y, probs[:, c])) if y.sum() else None,
+                "n_pos": int(y.sum()),
+                "n_neg": int(len(y) - y.sum()),
+            }
+        )
+    return values
+
+
+def main():
+    root = Path(sys.argv[1])
+    out = {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "dumps": {}}
+    for path in sorted(root.glob("vlm/*__mmbench.npz")):
+        with np.load(path) as dump:
+            probs, label, group = softmax(dump["logits"]), dump["label"], dump["l2_category"]
+        groups = {"": one_vs_rest(label, probs)}
+        for g in np.unique(group):
+            groups[str(g)] = one_vs_rest(label[group == g], probs[group == g])
+        out["dumps"][f"vlm/{path.name}"] = groups
+    with np.load(root / "cifar10_vgg" / "probs.npz") as dump:
+        probs, label = dump["probs"].astype(np.float64), dump["label"]
+    out["dumps"]["cifar10_vgg/probs.npz"] = {"": one_vs_rest(label, probs)}
+    OUT.parent.mkdir(exist_ok=True)
+    lines = [f"{json.dumps(d)}: {json.dumps(v, separators=(',', ':'))}" for d, v in out["dumps"].items()]
+    head = f'{{"scikit-learn": "{out["scikit-learn"]}", "numpy": "{out["numpy"]}", "dumps": {{\n'
+    OUT.write_text(head + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,570 @@
+// The program as scripts meet it: what it prints, where, and how it ends. Every case runs the built
+// binary on files made here.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Ended {
+  int exit_code = -1;  ///< -n when killed by signal n
+  std::string out, err;
+};
+
+struct Invocation {
+  std::vector<std::string> arguments;
+  std::string input;                     ///< standard input
+  std::vector<std::string> environment;  ///< NAME=value, added
+  std::string out_path;                  ///< standard output goes there instead
+  bool disk_full = false;                ///< no file may grow
+  int signal = 0;  ///< sent once it is handled; standard input then never ends
+};
+
+/// Reads two pipes to their ends, whichever has something first.
+void drain(int out, std::string& out_text, int err, std::string& err_text) {
+  pollfd fds[] = {{out, POLLIN, 0}, {err, POLLIN, 0}};
+  std::string* texts[] = {&out_text, &err_text};
+  int open_ends = 2;
+  while (open_ends > 0 && ::poll(fds, 2, -1) >= 0) {
+    for (int i = 0; i < 2; ++i) {
+      if (fds[i].fd < 0 || fds[i].revents == 0) continue;
+      char buffer[4096];
+      const ssize_t count = ::read(fds[i].fd, buffer, sizeof buffer);
+      if (count > 0) {
+        texts[i]->append(buffer, static_cast<std::size_t>(count));
+      } else {
+        ::close(fds[i].fd);
+        fds[i].fd = -1;
+        --open_ends;
+      }
+    }
+  }
+}
+
+/// Until the process has a handler for the signal; a process that ends before is none to wait for.
+void wait_until_handled(pid_t child, int signal) {
+  for (;;) {
+    std::ifstream status("/proc/" + std::to_string(child) + "/status");
+    unsigned long long caught = 0;
+    bool found = false;
+    for (std::string line; std::getline(status, line);) {
+      if (line.rfind("State:\tZ", 0) == 0) return;
+      if (line.rfind("SigCgt:", 0) != 0) continue;
+      caught = std::strtoull(line.c_str() + 7, nullptr, 16);
+      found = true;
+    }
+    if (!found || (caught >> (signal - 1) & 1) != 0) return;
+    ::usleep(1000);
+  }
+}
+
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "cupel-cli-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    folder_ = name;
+    // Four positives and four negatives, one tie: AUROC 13.5/16 by counting pairs.
+    write("a.csv",
+          "label,score,sex\n"
+          "1,0.9,f\n0,0.8,m\n1,0.7,f\n1,0.6,m\n0,0.6,f\n0,0.3,m\n1,0.75,m\n0,0.1,f\n");
+    write("b.csv", "label,score,sex\n1,0.9,f\n0,0.2,f\n1,0.3,m\n0,0.4,m\n");
+    write("bad.csv", "label,score\n1,0.5\n0,abc\n");
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+
+  void write(const std::string& name, const std::string& text) const {
+    std::ofstream file(folder_ / name, std::ios::binary);
+    file << text;
+  }
+  std::string read(const std::string& name) const {
+    std::ifstream file(folder_ / name, std::ios::binary);
+    std::ostringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+  std::vector<std::string> files() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder_)) {
+      names.push_back(entry.path().filename().string());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  Ended run(std::vector<std::string> arguments) const {
+    return invoke(Invocation{std::move(arguments), {}, {}, {}, false, 0});
+  }
+
+  /// In the test's folder, with an environment of PATH and what is added: nothing of the tester's.
+  Ended invoke(const Invocation& call) const {
+    write(".input", call.input);
+    int out[2];
+    int err[2];
+    if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0) return {};
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addchdir_np(&actions, folder_.c_str());
+    if (call.signal == 0) {
+      posix_spawn_file_actions_addopen(&actions, 0, ".input", O_RDONLY, 0);
+    } else {
+      fs::remove(folder_ / ".input");
+      (void)::mkfifo(path(".input").c_str(), 0600);
+      posix_spawn_file_actions_addopen(&actions, 0, ".input", O_RDWR, 0);  // its own writer
+    }
+    if (call.out_path.empty()) {
+      posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+    } else {
+      posix_spawn_file_actions_addopen(&actions, 1, call.out_path.c_str(), O_WRONLY, 0);
+    }
+    posix_spawn_file_actions_adddup2(&actions, err[1], 2);
+
+    std::vector<std::string> words = {"cupel"};
+    words.insert(words.end(), call.arguments.begin(), call.arguments.end());
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    std::vector<std::string> settings = {"PATH=/usr/bin:/bin"};
+    for (const char* kept : {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LD_LIBRARY_PATH"}) {
+      if (const char* value = std::getenv(kept))
+        settings.push_back(std::string(kept) + "=" + value);
+    }
+    settings.insert(settings.end(), call.environment.begin(), call.environment.end());
+    std::vector<char*> environment;
+    for (std::string& setting : settings) environment.push_back(setting.data());
+    environment.push_back(nullptr);
+
+    rlimit saved{};
+    ::getrlimit(RLIMIT_FSIZE, &saved);
+    const rlimit none{0, saved.rlim_max};
+    if (call.disk_full) ::setrlimit(RLIMIT_FSIZE, &none);
+    pid_t child = 0;
+    const int fault =
+        ::posix_spawn(&child, CUPEL_BINARY, &actions, nullptr, argv.data(), environment.data());
+    ::setrlimit(RLIMIT_FSIZE, &saved);
+    posix_spawn_file_actions_destroy(&actions);
+    ::close(out[1]);
+    ::close(err[1]);
+    if (fault == 0 && call.signal != 0) {
+      wait_until_handled(child, call.signal);
+      ::kill(child, call.signal);
+    }
+    Ended done;
+    drain(out[0], done.out, err[0], done.err);
+    fs::remove(folder_ / ".input");
+    if (fault != 0) return done;
+    int status = 0;
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    done.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return done;
+  }
+
+  /// Nothing on standard output, one line on standard error, this exit code.
+  void expect_refusal(const Ended& done, int exit_code, const std::string& message) const {
+    EXPECT_EQ(done.exit_code, exit_code);
+    EXPECT_EQ(done.out, "");
+    EXPECT_EQ(done.err, "cupel: " + message + "\n");
+  }
+
+  fs::path folder_;
+};
+
+/// `text` from `from` (included) to `to` (excluded).
+std::string between(const std::string& text, const std::string& from, const std::string& to) {
+  const std::size_t begin = text.find(from);
+  const std::size_t end = text.find(to, begin);
+  return begin == std::string::npos || end == std::string::npos ? std::string()
+                                                                : text.substr(begin, end - begin);
+}
+
+// ---- help and mistakes
+// -------------------------------------------------------------------------------
+
+TEST_F(Cli, EveryHelpStartsWithExamples) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"--help"}, {"-h"}, {"eval", "--help"}, {"inspect", "-h"}, {"metrics", "--help"}}) {
+    const Ended done = run(arguments);
+    EXPECT_EQ(done.exit_code, 0);
+    EXPECT_EQ(done.err, "");
+    EXPECT_EQ(done.out.rfind("examples:\n  cupel ", 0), 0u) << done.out;
+    EXPECT_NE(done.out.find("\nusage: cupel "), std::string::npos);
+  }
+}
+
+TEST_F(Cli, HelpFitsIntoAHundredColumns) {
+  for (const char* command : {"eval", "inspect", "metrics"}) {
+    std::istringstream lines(run({command, "--help"}).out);
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
+  }
+}
+
+TEST_F(Cli, Version) {
+  const Ended done = run({"--version"});
+  EXPECT_EQ(done.exit_code, 0);
+  EXPECT_EQ(done.out, "cupel " CUPEL_TEST_VERSION "\n");
+}
+
+TEST_F(Cli, SlipsGetTheNearestName) {
+  expect_refusal(run({"evla", "a.csv"}), 2, "unknown command 'evla', did you mean 'eval'?");
+  expect_refusal(run({"eval", "a.csv", "--metric", "auroc"}), 2,
+                 "unknown option '--metric', did you mean '--metrics'?");
+  expect_refusal(run({"eval", "a.csv", "--metrics", "aurco"}), 2,
+                 "unknown metric 'aurco', did you mean 'auroc'?");
+  expect_refusal(run({"metrics", "aurco"}), 2, "unknown metric 'aurco', did you mean 'auroc'?");
+  expect_refusal(run({"eval", "a.csv", "--format", "jsno"}), 2,
+                 "unknown format 'jsno', did you mean 'json'?");
+  expect_refusal(run({"eval", "a.csv", "--task", "binray"}), 2,
+                 "unknown task 'binray', did you mean 'binary'?");
+  expect_refusal(run({"eval", "a.csv", "--backend", "cdua"}), 2,
+                 "unknown backend 'cdua', did you mean 'cuda'?");
+}
+
+TEST_F(Cli, UsageErrors) {
+  expect_refusal(run({}), 2, "no command; 'cupel --help' lists all");
+  expect_refusal(run({"run", "job.toml"}), 2,
+                 "unknown command 'run'; commands are eval, inspect, metrics");
+  expect_refusal(run({"--frobnicate"}), 2,
+                 "unknown option '--frobnicate'; commands are eval, inspect, metrics");
+  expect_refusal(run({"eval"}), 2, "no dump; 'cupel eval --help' shows examples");
+  expect_refusal(run({"eval", "a.csv", "--zzzzzzzzzz"}), 2,
+                 "unknown option '--zzzzzzzzzz'; 'cupel eval --help' lists all");
+  expect_refusal(run({"eval", "a.csv", "--label"}), 2, "--label needs a value");
+  expect_refusal(run({"eval", "a.csv", "--label", "x", "--label", "y"}), 2,
+                 "--label is given twice");
+  expect_refusal(run({"metrics", "auroc", "auprc"}), 2,
+                 "unexpected argument 'auprc'; the usage is 'cupel metrics [NAME] [options]'");
+}
+
+TEST_F(Cli, ValuesOfOptionsAreChecked) {
+  const std::pair<std::vector<std::string>, std::string> cases[] = {
+      {{"--threads", "two"}, "--threads 'two' is not an integer from 0 to 4096"},
+      {{"--threads", "-1"}, "--threads '-1' is not an integer from 0 to 4096"},
+      {{"--seed", "1.5"}, "--seed '1.5' is not an integer 0 or more"},
+      {{"--mem", "4Q"},
+       "--mem '4Q' is not a size; write bytes, or a number with K, M, G or T, such as 512M"},
+      {{"--mem", "9999999T"},
+       "--mem '9999999T' is not a size; write bytes, or a number with K, M, G or T, such as 512M"},
+      {{"--nan", "ignore"}, "unknown --nan policy 'ignore'; one of error, drop"},
+      {{"--split", "train"}, "unknown split 'train'; one of all, test, calibration"},
+      {{"--split", "test"}, "--split test needs --calibration"},
+      {{"--backend", "cuda:x"}, "device of --backend 'x' is not an integer from 0 to 1023"},
+      {{"--dtype", "score"}, "--dtype 'score' names no column; write --dtype X=bf16"},
+      {{"--dtype", "score=f16"},
+       "--dtype 'score=f16' is not a type to choose; bf16 is the only type that files cannot say "
+       "themselves"},
+      {{"--group", "sex,,age"}, "--group has an empty column name"},
+      {{"--metrics", "auroc(max_fpr=2)"},
+       "option 'max_fpr' of 'auroc' is '2'; expected a number from 1e-09 to 1"},
+  };
+  for (const auto& [options, message] : cases) {
+    std::vector<std::string> arguments = {"eval", "a.csv"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    expect_refusal(run(arguments), 2, message);
+  }
+}
+
+// ---- results
+// ---------------------------------------------------------------------------------------
+
+TEST_F(Cli, TheTable) {
+  const Ended done = run({"eval", "a.csv", "--metrics", "auroc,accuracy", "-q"});
+  EXPECT_EQ(done.exit_code, 0);
+  EXPECT_EQ(done.err, "");
+  EXPECT_EQ(done.out,
+            "a.csv  binary, 8 rows, cpu\n"
+            "\n"
+            "  metric      value  n  n_pos\n"
+            "  auroc     0.78125  8      4\n"
+            "  accuracy  0.75000  8      4\n");
+}
+
+TEST_F(Cli, EveryFormat) {
+  const std::vector<std::string> call = {"eval", "a.csv", "--metrics", "auroc", "-q", "--format"};
+  const auto with = [&](const std::string& format) {
+    std::vector<std::string> arguments = call;
+    arguments.push_back(format);
+    const Ended done = run(arguments);
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return done.out;
+  };
+  EXPECT_EQ(with("table").rfind("a.csv  binary, 8 rows, cpu\n", 0), 0u);
+  EXPECT_EQ(with("md").rfind("## a.csv\n\nbinary, 8 rows, cpu\n\n| metric |", 0), 0u);
+  EXPECT_EQ(with("csv").rfind("dump,metric,average,class,group,value,undefined,n,n_pos,n_neg,"
+                              "params,details\na.csv,auroc,,,,0.78125,,8,4,4,",
+                              0),
+            0u);
+  EXPECT_EQ(with("jsonl").rfind(R"({"dump":"a.csv","metric":"auroc","average":null,"class":null,)"
+                                R"("group":null,"value":0.78125,"undefined":null,"n":8,)"
+                                R"("n_pos":4,"n_neg":4,"params":{)",
+                                0),
+            0u);
+  const std::string json = with("json");
+  EXPECT_EQ(json.rfind("{\n  \"schema\": \"cupel.result/1\",\n  \"cupel\": {\"version\":", 0), 0u);
+  EXPECT_NE(json.find(R"("inputs": [
+    {"path":"a.csv","format":"csv","rows":8,)"),
+            std::string::npos);
+  EXPECT_NE(json.find("\"hash\":\"xxh3:"), std::string::npos);
+  EXPECT_NE(json.find("\"failures\": []"), std::string::npos);
+}
+
+TEST_F(Cli, StandardInput) {
+  const Ended done = invoke(
+      Invocation{{"eval", "-", "--metrics", "auroc", "-q"}, read("a.csv"), {}, {}, false, 0});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(done.out,
+            "-  binary, 8 rows, cpu\n"
+            "\n"
+            "  metric    value  n  n_pos\n"
+            "  auroc   0.78125  8      4\n");
+}
+
+TEST_F(Cli, GroupsAndRepeatedOptions) {
+  const Ended once = run({"eval", "a.csv", "--group", "sex", "--metrics", "auroc,ks", "-q"});
+  EXPECT_EQ(once.exit_code, 0) << once.err;
+  EXPECT_NE(once.out.find("\n  sex            n  n_pos    auroc"), std::string::npos) << once.out;
+  const Ended twice =
+      run({"eval", "-q", "--metrics", "auroc", "--group=sex", "--metrics", "ks", "--", "a.csv"});
+  EXPECT_EQ(twice.out, once.out);
+}
+
+TEST_F(Cli, TheNoticeOfAFallbackIsOneLineOnStandardError) {
+  const Ended done = run({"eval", "a.csv"});
+  EXPECT_EQ(done.exit_code, 0);
+  const Ended cpu = run({"eval", "a.csv", "--backend", "cpu"});
+  EXPECT_EQ(cpu.err, "");
+  const Ended quiet = run({"eval", "a.csv", "-q"});
+  EXPECT_EQ(quiet.err, "");
+  if (!done.err.empty()) {
+    EXPECT_EQ(done.err.rfind("cupel: no GPU is used: ", 0), 0u) << done.err;
+    EXPECT_EQ(done.err.find('\n'), done.err.size() - 1) << done.err;
+  }
+}
+
+TEST_F(Cli, NoColourOutsideATerminal) {
+  for (const char* setting : {"TERM=xterm", "NO_COLOR=1"}) {
+    const Ended done = invoke(Invocation{{"eval", "a.csv", "b.csv"}, {}, {setting}, {}, false, 0});
+    EXPECT_EQ(done.out.find('\x1b'), std::string::npos);
+    EXPECT_EQ(done.err.find('\x1b'), std::string::npos) << "no progress either";
+  }
+}
+
+TEST_F(Cli, ResultsDoNotDependOnThreads) {
+  // A seeded table with ties; everything but how the run went must be equal bytes.
+  std::string rows = "label,score,sex\n";
+  unsigned state = 12345;
+  for (int i = 0; i < 5000; ++i) {
+    state = state * 1664525u + 1013904223u;
+    rows += std::to_string((state >> 20) % 3 == 0 ? 1 : 0) + ",0." +
+            std::to_string(100 + (state >> 8) % 800) + "," + ((state >> 28) % 2 == 0 ? "f" : "m") +
+            "\n";
+  }
+  write("big.csv", rows);
+  std::vector<std::string> runs;
+  for (const char* threads : {"1", "2", "3"}) {
+    const Ended done =
+        run({"eval", "big.csv", "--group", "sex", "--threads", threads, "--format", "json", "-q"});
+    ASSERT_EQ(done.exit_code, 0) << done.err;
+    runs.push_back(between(done.out, "\"inputs\"", "\"plan\"") +
+                   between(done.out, "\"results\"", "\"failures\""));
+    EXPECT_GT(runs.back().size(), 1000u);
+    EXPECT_EQ(runs.back(), runs.front());
+  }
+}
+
+TEST_F(Cli, VerboseTellsTheRunOnStandardError) {
+  const Ended done = run({"eval", "a.csv", "-v", "--backend", "cpu"});
+  EXPECT_NE(done.err.find("cupel: a.csv: csv, 8 rows, "), std::string::npos) << done.err;
+  EXPECT_NE(done.err.find("cupel: plan: {"), std::string::npos);
+  EXPECT_EQ(done.out, run({"eval", "a.csv", "-q"}).out);
+}
+
+// ---- bad input
+// ---------------------------------------------------------------------------------------
+
+TEST_F(Cli, MissingFileAndEmptyGlob) {
+  for (const char* dump : {"missing.npz", "nothing/*.npz", "@list.txt"}) {
+    const Ended done = run({"eval", dump});
+    EXPECT_EQ(done.exit_code, 3) << dump;
+    EXPECT_EQ(done.out, "");
+    EXPECT_EQ(done.err.rfind("cupel: ", 0), 0u);
+    EXPECT_NE(done.err.find(dump[0] == '@' ? dump + 1 : dump), std::string::npos) << done.err;
+  }
+}
+
+TEST_F(Cli, ABadFileAloneIsAnInputError) {
+  expect_refusal(run({"eval", "bad.csv", "-q"}), 3,
+                 "bad.csv:3: column 'score': 'abc' is not a number");
+}
+
+TEST_F(Cli, ABadFileAmongGoodOnesIsPartial) {
+  const Ended table = run({"eval", "a.csv", "bad.csv", "b.csv", "--metrics", "auroc", "-q"});
+  EXPECT_EQ(table.exit_code, 4);
+  EXPECT_EQ(table.err, "cupel: bad.csv:3: column 'score': 'abc' is not a number\n");
+  EXPECT_EQ(table.out,
+            "2 dumps  binary, cpu\n"
+            "\n"
+            "  dump   n  n_pos    auroc\n"
+            "  a.csv  8      4  0.78125\n"
+            "  b.csv  4      2  0.75000\n"
+            "\n"
+            "1 failed\n"
+            "  bad.csv:3: column 'score': 'abc' is not a number\n");
+  const Ended json = run({"eval", "a.csv", "bad.csv", "b.csv", "--format", "json", "-q"});
+  EXPECT_EQ(json.exit_code, 4);
+  EXPECT_NE(json.out.find(R"("failures": [
+    {"dump":"bad.csv","code":3,)"),
+            std::string::npos)
+      << json.out;
+}
+
+TEST_F(Cli, ABackendAskedForByNameMustBeUsable) {
+  const Ended done = run({"eval", "a.csv", "--backend", "cuda:1023"});
+  EXPECT_EQ(done.exit_code, 5);
+  EXPECT_EQ(done.out, "");
+  EXPECT_EQ(done.err.rfind("cupel: ", 0), 0u);
+  const Ended preset =
+      invoke(Invocation{{"eval", "a.csv"}, {}, {"CUPEL_BACKEND=cuda:1023"}, {}, false, 0});
+  EXPECT_EQ(preset.exit_code, 5);
+  EXPECT_EQ(preset.err, done.err);
+  const Ended overridden = invoke(Invocation{
+      {"eval", "a.csv", "--backend", "cpu"}, {}, {"CUPEL_BACKEND=cuda:1023"}, {}, false, 0});
+  EXPECT_EQ(overridden.exit_code, 0);
+}
+
+// ---- output
+// ------------------------------------------------------------------------------------------
+
+TEST_F(Cli, OutputFileIsWholeAndAlone) {
+  const std::vector<std::string> before = files();
+  const Ended done = run({"eval", "a.csv", "--format", "json", "-q", "-o", "out.json"});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(done.out, "");
+  EXPECT_EQ(read("out.json").rfind("{\n  \"schema\"", 0), 0u);
+  std::vector<std::string> after = before;
+  after.push_back("out.json");
+  std::sort(after.begin(), after.end());
+  EXPECT_EQ(files(), after) << "no temporary file is left";
+}
+
+TEST_F(Cli, OutputFileKeepsItsModeAndItsLinks) {
+  write("real.txt", "old");
+  fs::permissions(path("real.txt"), fs::perms::owner_read | fs::perms::owner_write);
+  fs::create_symlink("real.txt", path("link.txt"));
+  EXPECT_EQ(run({"eval", "a.csv", "-q", "-o", "link.txt"}).exit_code, 0);
+  EXPECT_TRUE(fs::is_symlink(path("link.txt")));
+  EXPECT_EQ(read("real.txt").rfind("a.csv  binary", 0), 0u);
+  EXPECT_EQ(fs::status(path("real.txt")).permissions(),
+            fs::perms::owner_read | fs::perms::owner_write);
+}
+
+TEST_F(Cli, OutputPathIsCheckedBeforeTheWork) {
+  // bad.csv would be exit code 3 if it were opened.
+  expect_refusal(run({"eval", "bad.csv", "-o", "no/such/out.json"}), 2,
+                 "no/such/out.json: there is no folder 'no/such'; create it first");
+  expect_refusal(run({"eval", "bad.csv", "-o", "."}), 2, ".: is a folder; name a file for -o");
+}
+
+TEST_F(Cli, AFullDiskIsAnErrorAndLeavesNothing) {
+  if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full here";
+  const std::vector<std::string> before = files();
+  expect_refusal(run({"eval", "a.csv", "-q", "-o", "/dev/full"}), 70,
+                 "/dev/full: cannot write: No space left on device");
+  const Ended done = invoke(Invocation{{"eval", "a.csv", "-q"}, {}, {}, "/dev/full", false, 0});
+  expect_refusal(done, 70, "standard output: cannot write: No space left on device");
+  EXPECT_EQ(invoke(Invocation{{"--help"}, {}, {}, "/dev/full", false, 0}).exit_code, 70);
+  EXPECT_EQ(files(), before);
+}
+
+TEST_F(Cli, AFileThatCannotGrowIsRemovedAndTheOldOneStays) {
+  write("out.txt", "old");
+  const std::vector<std::string> before = files();
+  expect_refusal(invoke(Invocation{{"eval", "a.csv", "-q", "-o", "out.txt"}, {}, {}, {}, true, 0}),
+                 70, "out.txt: cannot write: File too large");
+  EXPECT_EQ(read("out.txt"), "old");
+  EXPECT_EQ(files(), before);
+}
+
+TEST_F(Cli, AFailedEvaluationLeavesTheOldResult) {
+  write("out.txt", "old");
+  EXPECT_EQ(run({"eval", "bad.csv", "-q", "-o", "out.txt"}).exit_code, 3);
+  EXPECT_EQ(read("out.txt"), "old");
+}
+
+TEST_F(Cli, SignalsEndItWithTheirCode) {
+  const std::vector<std::string> before = files();
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const Ended done =
+        invoke(Invocation{{"eval", "-", "-o", "out.txt"}, {}, {}, {}, false, signal});
+    EXPECT_EQ(done.exit_code, 128 + signal);
+    EXPECT_EQ(done.out, "");
+    EXPECT_EQ(files(), before);
+  }
+}
+
+// ---- inspect and metrics
+// -------------------------------------------------------------------------------
+
+TEST_F(Cli, InspectShowsColumnsAndRoles) {
+  const Ended done = run({"inspect", "a.csv"});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_NE(done.out.find("\n  column  type  shape  role\n  label   "), std::string::npos)
+      << done.out;
+  EXPECT_NE(done.out.find("\n  task: binary\n"), std::string::npos);
+  const Ended json = run({"inspect", "a.csv", "b.csv", "--format", "json"});
+  EXPECT_EQ(json.out.rfind("{\n  \"schema\": \"cupel.inspect/1\",\n  \"dumps\": [\n"
+                           "    {\"path\":\"a.csv\",\"format\":\"csv\",",
+                           0),
+            0u);
+}
+
+TEST_F(Cli, InspectSaysWhyEvalWouldRefuse) {
+  write("none.csv", "x,y2\n1,2\n");
+  const Ended done = run({"inspect", "none.csv"});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_NE(done.out.find("\n  problem: "), std::string::npos) << done.out;
+  const Ended partial = run({"inspect", "a.csv", "empty.csv"});
+  EXPECT_EQ(partial.exit_code, 3) << "an argument that does not exist";
+  write("empty.csv", "");
+  const Ended among = run({"inspect", "a.csv", "empty.csv"});
+  EXPECT_EQ(among.exit_code, 4);
+  const Ended alone = run({"inspect", "empty.csv"});
+  EXPECT_EQ(alone.exit_code, 3);
+  EXPECT_EQ(alone.out, "");
+}
+
+TEST_F(Cli, MetricsListsAndExplains) {
+  const Ended list = run({"metrics"});
+  EXPECT_EQ(list.exit_code, 0);
+  EXPECT_NE(list.out.find("\n  auroc "), std::string::npos);
+  EXPECT_NE(list.out.find("\nbetween groups"), std::string::npos);
+  const Ended page = run({"metrics", "auroc"});
+  EXPECT_EQ(page.out.rfind("auroc  area under the ROC curve\n\n  formula ", 0), 0u) << page.out;
+  EXPECT_EQ(run({"metrics", "es_auroc"}).out, page.out);
+  EXPECT_EQ(run({"metrics", "auroc", "--format", "json"})
+                .out.rfind("{\n  \"schema\": \"cupel.metrics/1\",\n  \"metrics\": [\n"
+                           "    {\"name\":\"auroc\",",
+                           0),
+            0u);
+}
+
+}  // namespace
