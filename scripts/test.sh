@@ -49,13 +49,14 @@ instrumented() {
 
 unrandomised=
 if [ -n "$sanitizers" ]; then
-  # Left out: the install check and the rules of the tree, which run nothing that is instrumented;
-  # under TSan also fuzzing, which has one thread.
+  # Left out: the install check and the rules of the tree, which run nothing that is instrumented.
   instrumented build-asan all "AddressSanitizer and UndefinedBehaviorSanitizer" address,undefined \
     --label-exclude '^(slow|install|tree)$'
-  # The layout of memory that TSan expects is not that of a kernel that randomises more bits.
+  # For TSan only what runs more than one thread is built, and no other label may be asked for. The
+  # layout of memory that TSan expects is not that of a kernel that randomises more bits.
   if setarch -R true 2>/dev/null; then unrandomised="setarch -R"; fi
-  instrumented build-tsan "ThreadSanitizer" thread --label-exclude '^(slow|install|tree|fuzz)$'
+  instrumented build-tsan threaded_tests "ThreadSanitizer" thread \
+    --label-regex '^(backend|golden|dumps|sim)$'
   unrandomised=
 fi
 

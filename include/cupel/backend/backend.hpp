@@ -49,8 +49,8 @@ struct TableView {
 ScoreKind score_kind(const TableView& table);
 
 struct BackendInfo {
-  std::string name;    ///< "cpu"
-  std::string device;  ///< processor and threads, for people
+  std::string name;    ///< what computed so far: "cpu", "cuda", "cuda+cpu"
+  std::string device;  ///< processor and threads, or the accelerator; for people
 };
 
 /// Not thread-safe: one call at a time. No exception leaves a backend; running out of memory is a
@@ -84,6 +84,10 @@ class Backend {
     i64 first_column = -1;
   };
   virtual Result<BadScores> bad_scores(const TableView& table) = 0;
+
+  /// What went otherwise than planned since this was last called, a line each: batches that were
+  /// halved, work that went to another backend, devices that were given up. For people.
+  virtual std::vector<std::string> take_notes() { return {}; }
 };
 
 /// The CPU backend with this many threads (0: as many as the process may use).
