@@ -9,33 +9,11 @@
 
 #include "cupel/core/int.hpp"
 #include "cupel/math/curve.hpp"
+#include "cupel/math/rank_fold.hpp"
 #include "cupel/math/score_key.hpp"
 #include "cupel/math/wide.hpp"
 
 namespace cupel {
-
-enum class RankQueryKind : u8 {
-  kTwoU,              ///< sum = 2U, a tied pair one
-  kAveragePrecision,  ///< sum = sum of pos * scaled precision
-  kPrTrapezoid,       ///< sum = twice the linear PR area, scaled
-  kGap,               ///< at = the point of largest TPR - FPR, largest threshold on ties; none if 0
-  kEqualError,        ///< at = first point with FPR >= FNR, before = its predecessor
-  kFprAtMost,         ///< before = last point with FPR <= argument, at = the point after it
-  kTprAtLeast,        ///< at = first point with TPR >= argument, before = its predecessor
-  kPrecisionAtRecall,  ///< at = largest precision with recall >= argument, largest threshold on
-                       ///< ties
-  kRecallAtPrecision,  ///< at = largest recall with precision >= argument, then largest threshold
-  kFBetaMax,           ///< at = largest F-beta (beta = argument), largest threshold on ties
-  kPartialArea,        ///< as kFprAtMost; sum = twice the ROC area up to `before`
-  kRanges,             ///< ranges = shares of 2U and average precision by firing rate
-};
-
-/// One question. `argument` is an exact decimal where the kind has one, else 0/1.
-struct RankQuery {
-  RankQueryKind kind = RankQueryKind::kTwoU;
-  Fraction argument{0, 1};
-  bool operator==(const RankQuery&) const = default;
-};
 
 /// A point of the curve: every score >= the score of `key` is called positive. The start of the
 /// curve, where nothing is called positive, has no key.
