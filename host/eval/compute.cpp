@@ -236,7 +236,9 @@ class Computer {
     scoped.value = entry.metric().finish(e, entry.spec->options);
     scoped.params = shown_params(entry, e);
     scoped.n = static_cast<i64>(sums.rows);
-    if (binary && sums.class_rows.size() == 2) {
+    if (!binary) return scoped;
+    scoped.n_pos = scoped.n_neg = 0;
+    if (!sums.class_rows.empty()) {  // empty: a scope without rows
       scoped.n_pos = static_cast<i64>(sums.class_rows[1]);
       scoped.n_neg = static_cast<i64>(sums.class_rows[0]);
       scoped.support = sums.class_mass[1];
@@ -545,7 +547,9 @@ class Computer {
       for (std::size_t part = 0; part < parts_.size(); ++part) {
         const auto sums =
             sample_sums(parts_[part].view, entry.metric(), entry.spec->options, request_.threads);
-        for (std::size_t c = 0; c < sums.size(); ++c) cells[cell_map_[part][c]].merge(sums[c]);
+        for (std::size_t c = 0; c < cell_map_[part].size(); ++c) {
+          cells[cell_map_[part][c]].merge(sums[c]);
+        }
       }
       states_.push_back(fmt::format("sample sums of {}", entry.spec->name));
       for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
@@ -571,8 +575,9 @@ class Computer {
       auto own = backend_.row_sums(parts_[part].view, row_spec_);
       if (!own) return own.error();
       if (sums.empty()) sums.assign(own->size(), std::vector<RowSums>(cells_.size()));
+      // Without rows a part has no group values and so no cells; a backend counts one.
       for (std::size_t p = 0; p < own->size(); ++p) {
-        for (std::size_t c = 0; c < (*own)[p].size(); ++c) {
+        for (std::size_t c = 0; c < cell_map_[part].size(); ++c) {
           if (auto done = sums[p][cell_map_[part][c]].merge((*own)[p][c]); !done) {
             return done.error();
           }

@@ -347,6 +347,34 @@ TEST_F(Cli, GroupsAndRepeatedOptions) {
   EXPECT_EQ(twice.out, once.out);
 }
 
+// A shard without rows has no groups: results of the others must not be read through it.
+TEST_F(Cli, GroupsOfAnEmptyDump) {
+  write("empty.csv", "label,score,sex\n");
+  const std::vector<std::string> options = {
+      "--group", "sex", "--metrics", "auroc,accuracy,log_loss,brier", "--format", "csv", "-q"};
+  const auto evaluate = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "eval");
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    return run(arguments);
+  };
+  const Ended alone = evaluate({"empty.csv"});
+  EXPECT_EQ(alone.exit_code, 0) << alone.err;
+  EXPECT_NE(alone.out.find("empty.csv,brier,,,,,empty,0,0,0,"), std::string::npos) << alone.out;
+
+  const Ended whole = evaluate({"a.csv"});
+  for (const std::vector<std::string>& shards :
+       {std::vector<std::string>{"empty.csv", "a.csv"}, {"a.csv", "empty.csv"}}) {
+    Ended pooled = evaluate({shards[0], shards[1], "--pool"});
+    EXPECT_EQ(pooled.exit_code, 0) << pooled.err;
+    const std::string name = shards[0] + " (+1 more)";
+    for (std::size_t at = pooled.out.find(name); at != std::string::npos;
+         at = pooled.out.find(name)) {
+      pooled.out.replace(at, name.size(), "a.csv");
+    }
+    EXPECT_EQ(pooled.out, whole.out);
+  }
+}
+
 TEST_F(Cli, TheNoticeOfAFallbackIsOneLineOnStandardError) {
   const Ended done = run({"eval", "a.csv"});
   EXPECT_EQ(done.exit_code, 0);
