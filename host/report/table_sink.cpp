@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "report/sinks.hpp"
 #include "report/table.hpp"
@@ -34,8 +36,15 @@ const T* get(const Detail* detail) {
   return detail == nullptr ? nullptr : std::get_if<T>(&detail->held());
 }
 
+/// How wide the names of a file may be in a cell. Markdown has no width to keep to.
+struct NameLimits {
+  i64 longest = kLongestName;
+  i64 worst = kLongestWorst;
+};
+constexpr NameLimits kNoLimits = {std::numeric_limits<i64>::max(), std::numeric_limits<i64>::max()};
+
 /// A name from a file, fit for a cell.
-std::string cell_name(std::string_view name, i64 longest = kLongestName) {
+std::string cell_name(std::string_view name, i64 longest) {
   std::string shown = printable(name);
   if (display_width(shown) <= longest) return shown;
   std::size_t end = 0;
@@ -44,6 +53,52 @@ std::string cell_name(std::string_view name, i64 longest = kLongestName) {
     if (boundary && display_width(shown.substr(0, at)) + 2 <= longest) end = at;
   }
   return shown.substr(0, end) + "..";
+}
+
+/// Likewise, but the end of it.
+std::string cell_name_end(std::string_view name, i64 longest) {
+  std::string shown = printable(name);
+  if (display_width(shown) <= longest) return shown;
+  std::size_t begin = shown.size();
+  for (std::size_t at = shown.size(); at > 0; --at) {
+    const bool boundary = at == shown.size() || (shown[at] & '\xC0') != '\x80';
+    if (boundary && display_width(shown.substr(at)) + 2 <= longest) begin = at;
+  }
+  return ".." + shown.substr(begin);
+}
+
+/// The width at which two names, cut, are still different: one character behind what they share.
+i64 telling_width(std::string_view a, std::string_view b) {
+  const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  auto same = static_cast<std::size_t>(differ.first - a.begin());
+  while (same > 0 && same < a.size() && (a[same] & '\xC0') == '\x80') --same;  // a whole character
+  constexpr i64 kWidest = 2;  // of a character, and of the dots
+  return display_width(a.substr(0, same)) + 2 * kWidest;
+}
+
+/// `longest`, or as much more as keeps the cut forms of all `names` different.
+i64 telling_width(std::vector<std::string> names, i64 longest) {
+  std::erase_if(names, [&](const std::string& name) { return display_width(name) <= longest; });
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  for (std::size_t i = 1; i < names.size(); ++i) {
+    longest = std::max(longest, telling_width(names[i - 1], names[i]));
+  }
+  return longest;
+}
+
+/// A name in a narrow cell: its beginning, or where another name begins so too, its end.
+std::string telling_name(const std::string& name, const std::vector<std::string>& others,
+                         i64 longest) {
+  const auto shared = [&](const auto& cut) {
+    return std::any_of(others.begin(), others.end(),
+                       [&](const std::string& other) { return cut(other) == cut(name); });
+  };
+  const auto beginning = [&](const std::string& text) { return cell_name(text, longest); };
+  if (!shared(beginning)) return beginning(name);
+  const auto end = [&](const std::string& text) { return cell_name_end(text, longest); };
+  if (!shared(end)) return end(name);
+  return printable(name);
 }
 
 std::string option_text(const Detail& value) {
@@ -167,23 +222,13 @@ std::vector<std::string> columns_of(const EvalResult& result) {
   return columns;
 }
 
-std::string joined(const std::vector<std::string>& words, std::string_view separator) {
-  std::string text;
-  for (const std::string& word : words) {
-    if (!text.empty()) text += separator;
-    text += printable(word);
-  }
-  return text;
-}
-
 /// Rows by what they are of, columns by metric.
 class Pivot {
  public:
   using RowKey = std::vector<std::string>;
 
-  /// `whole_names`: the names of rows are not cut.
-  explicit Pivot(std::vector<std::string> key_heads, bool whole_names = false)
-      : whole_names_(whole_names) {
+  /// The names of rows are cut to `longest`.
+  Pivot(std::vector<std::string> key_heads, i64 longest) : longest_(longest) {
     table_.keys = key_heads.size();
     for (std::string& head : key_heads) table_.columns.push_back({std::move(head), Align::kLeft});
   }
@@ -210,6 +255,7 @@ class Pivot {
   }
 
   bool empty() const { return rows_.size() == 0; }
+  const std::vector<RowKey>& keys() const { return rows_.values(); }
   /// Whether a metric has a value in some row.
   bool has(const std::string& label) const { return metrics_.contains(label); }
 
@@ -222,15 +268,19 @@ class Pivot {
     for (const std::string& label : metrics_.values()) {
       table_.columns.push_back({label, Align::kDecimal});
     }
+    std::vector<i64> widths;
+    for (std::size_t k = 0; k < table_.keys; ++k) {
+      std::vector<std::string> names;
+      for (const RowKey& keys : rows_.values()) names.push_back(printable(keys[k]));
+      widths.push_back(telling_width(std::move(names), longest_));
+    }
     for (std::size_t r = 0; r < rows_.size(); ++r) {
       std::vector<Cell> row;
       const RowKey& keys = rows_.values()[r];
       bool repeats = r > 0;  // the names of the row above need not be said again
       for (std::size_t k = 0; k < keys.size(); ++k) {
         repeats = repeats && keys[k] == rows_.values()[r - 1][k];
-        row.push_back({repeats        ? std::string()
-                       : whole_names_ ? printable(keys[k])
-                                      : cell_name(keys[k])});
+        row.push_back({repeats ? std::string() : cell_name(keys[k], widths[k])});
       }
       row.push_back(count_cell(entries_[r].n));
       if (any_pos) row.push_back(count_cell(entries_[r].n_pos));
@@ -259,7 +309,7 @@ class Pivot {
     table_.rows.push_back({std::move(row), begins_summary});
   }
 
-  bool whole_names_;
+  i64 longest_;
   Table table_;
   Ordered<std::string> metrics_;
   Ordered<RowKey> rows_;
@@ -296,11 +346,12 @@ Table overall_table(const Results& results, Labels& labels) {
 /// Gap, worst group and equity-scaled value of one metric, from the overall result's details.
 /// `classes`: the pivot's rows have a class, empty for all of them together.
 void put_disparity(Pivot& pivot, const std::string& label, const std::vector<std::string>& columns,
-                   bool classes, const EvalResult& overall) {
+                   bool classes, const NameLimits& limits, const EvalResult& overall) {
   pivot.put_below("overall", label, value_cell(overall));
   const auto* groups = get<Detail::Object>(find(overall.details, "groups"));
   if (groups == nullptr) return;
-  const auto* facts = get<Detail::Object>(find(*groups, joined(columns, ",")));
+  const auto* facts =
+      get<Detail::Object>(find(*groups, fmt::format("{}", fmt::join(columns, ","))));
   if (facts == nullptr) return;
   const auto put_number = [&](std::string_view key, const std::string& shown) {
     const Detail* value = find(*facts, key);
@@ -313,7 +364,13 @@ void put_disparity(Pivot& pivot, const std::string& label, const std::vector<std
   const auto* worst = get<Detail::Object>(find(*facts, "worst"));
   if (worst != nullptr) {
     if (const auto* group = get<std::string>(find(*worst, "group"))) {
-      pivot.put_below("worst", label, {cell_name(*group, kLongestWorst)});
+      std::vector<std::string> others;
+      for (Pivot::RowKey key : pivot.keys()) {
+        key.resize(columns.size());
+        others.push_back(fmt::format("{}", fmt::join(key, ",")));
+        if (others.back() == *group) others.pop_back();
+      }
+      pivot.put_below("worst", label, {telling_name(*group, others, limits.worst)});
       Pivot::RowKey key = {*group};
       if (classes) key.emplace_back();
       if (columns.size() == 1) pivot.mark(key, label, Tone::kAlert);
@@ -323,7 +380,8 @@ void put_disparity(Pivot& pivot, const std::string& label, const std::vector<std
 }
 
 /// A table per set of group columns, in order of appearance.
-void append_groups(std::vector<Table>& tables, const Results& results, Labels& labels) {
+void append_groups(std::vector<Table>& tables, const Results& results, const NameLimits& limits,
+                   Labels& labels) {
   Ordered<std::vector<std::string>> partitions;
   for (const EvalResult* result : results) {
     if (!result->group.empty() && !is_pair(*result)) partitions.index(columns_of(*result));
@@ -333,9 +391,9 @@ void append_groups(std::vector<Table>& tables, const Results& results, Labels& l
       return result->cls && columns_of(*result) == columns;
     });
     std::vector<std::string> heads;
-    for (const std::string& column : columns) heads.push_back(cell_name(column));
+    for (const std::string& column : columns) heads.push_back(cell_name(column, limits.longest));
     if (classes) heads.push_back("class");
-    Pivot pivot(heads);
+    Pivot pivot(heads, limits.longest);
     for (const EvalResult* result : results) {
       if (is_pair(*result) || columns_of(*result) != columns) continue;
       Pivot::RowKey key;
@@ -345,14 +403,14 @@ void append_groups(std::vector<Table>& tables, const Results& results, Labels& l
     }
     for (const EvalResult* result : results) {
       if (!is_overall(*result) || !is_plain(*result)) continue;
-      put_disparity(pivot, labels(*result), columns, classes, *result);
+      put_disparity(pivot, labels(*result), columns, classes, limits, *result);
     }
     tables.push_back(pivot.finish());
   }
 }
 
 void append_classes(std::vector<Table>& tables, const Results& results, Labels& labels) {
-  Pivot pivot({"class"});
+  Pivot pivot({"class"}, kLongestName);
   for (const EvalResult* result : results) {
     if (result->group.empty() && result->cls) {
       pivot.put({std::to_string(*result->cls)}, labels(*result), *result);
@@ -367,7 +425,8 @@ void append_classes(std::vector<Table>& tables, const Results& results, Labels& 
 }
 
 /// xauc: the positives' group down, the negatives' group across.
-void append_pairs(std::vector<Table>& tables, const Results& results, Labels& labels) {
+void append_pairs(std::vector<Table>& tables, const Results& results, const NameLimits& limits,
+                  Labels& labels) {
   Ordered<std::pair<std::string, std::string>> matrices;
   for (const EvalResult* result : results) {
     if (is_pair(*result) && !result->cls) {
@@ -389,12 +448,15 @@ void append_pairs(std::vector<Table>& tables, const Results& results, Labels& la
     Table table;
     table.title =
         label + " by " + printable(column) + ": positives of the row, negatives of the column";
-    table.columns.push_back({cell_name(column), Align::kLeft});
+    std::vector<std::string> names;
+    for (const std::string& group : groups.values()) names.push_back(printable(group));
+    const i64 width = telling_width(std::move(names), limits.longest);
+    table.columns.push_back({cell_name(column, limits.longest), Align::kLeft});
     for (const std::string& group : groups.values()) {
-      table.columns.push_back({cell_name(group), Align::kDecimal});
+      table.columns.push_back({cell_name(group, width), Align::kDecimal});
     }
     for (std::size_t r = 0; r < groups.size(); ++r) {
-      std::vector<Cell> row = {{cell_name(groups.values()[r])}};
+      std::vector<Cell> row = {{cell_name(groups.values()[r], width)}};
       for (std::size_t c = 0; c < groups.size(); ++c) row.push_back(cells[{r, c}]);
       table.rows.push_back({std::move(row)});
     }
@@ -408,34 +470,95 @@ std::string some(const std::vector<std::string>& names, std::string_view things)
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+/// "m.npz sex=f class 3": what a value is of, as far as it says.
+std::string place_of(const EvalResult& result, std::optional<i64> cls, bool name_dumps) {
+  std::vector<std::string> place;
+  if (name_dumps) place.push_back(printable(result.dump));
+  for (const auto& [column, value] : result.group) {
+    place.push_back(printable(column) + "=" + printable(value));
+  }
+  if (is_pair(result)) place.push_back("against " + printable(result.group_against));
+  if (cls) place.push_back("class " + std::to_string(*cls));
+  return fmt::format("{}", fmt::join(place, " "));
+}
+
+/// What values are missing for one reason.
+struct Reason {
+  i64 count = 0;
+  Ordered<std::string> metrics, places;
+
+  /// "(auroc, auprc; class 4, class 5)".
+  std::string text() const {
+    std::string text = "(" + some(metrics.values(), "metrics");
+    if (places.size() > 0) text += "; " + some(places.values(), "places");
+    return text + ")";
+  }
+};
+
 /// Why there are dashes: one line per reason, with how many, which metrics, and where.
 std::vector<std::string> undefined_notes(const Results& results, bool name_dumps, Labels& labels) {
-  struct Reason {
-    i64 count = 0;
-    Ordered<std::string> metrics, places;
-  };
   std::map<Undefined, Reason> reasons;
   for (const EvalResult* result : results) {
     if (result->undefined == Undefined::kNone) continue;
     Reason& reason = reasons[result->undefined];
     ++reason.count;
     reason.metrics.index(labels(*result));
-    std::vector<std::string> place;
-    if (name_dumps) place.push_back(printable(result->dump));
-    for (const auto& [column, value] : result->group) {
-      place.push_back(printable(column) + "=" + printable(value));
-    }
-    if (is_pair(*result)) place.push_back("against " + printable(result->group_against));
-    if (result->cls) place.push_back("class " + std::to_string(*result->cls));
-    if (!place.empty()) reason.places.index(fmt::format("{}", fmt::join(place, " ")));
+    const std::string place = place_of(*result, result->cls, name_dumps);
+    if (!place.empty()) reason.places.index(place);
   }
   std::vector<std::string> notes;
   for (const auto& [why, reason] : reasons) {
-    std::string note = fmt::format("undefined: {}, {} value{} ({}", undefined_name(why),
-                                   with_separators(reason.count), reason.count == 1 ? "" : "s",
-                                   some(reason.metrics.values(), "metrics"));
-    if (reason.places.size() > 0) note += "; " + some(reason.places.values(), "places");
-    note += ")";
+    notes.push_back(fmt::format("undefined: {}, {} value{} {}", undefined_name(why),
+                                with_separators(reason.count), reason.count == 1 ? "" : "s",
+                                reason.text()));
+  }
+  return notes;
+}
+
+/// Which classes an average is not of. Where classes have results of their own, their dashes say
+/// so; and a group is not named for what is left out overall too.
+std::vector<std::string> left_out_notes(const Results& results, bool name_dumps, Labels& labels) {
+  std::set<std::string> by_class;
+  for (const EvalResult* result : results) {
+    if (result->cls) by_class.insert(result->metric);
+  }
+  std::set<std::tuple<std::string, std::string, i64>> overall;  // dump, label, class
+  std::map<std::string, Reason> reasons;
+  const auto collect = [&](const EvalResult& result) {
+    const auto* left_out = get<Detail::List>(find(result.details, "left_out"));
+    if (left_out == nullptr || result.cls || by_class.contains(result.metric)) return;
+    // Where no class is left the average itself is a dash with a note.
+    if (result.undefined != Undefined::kNone) return;
+    for (const Detail& entry : *left_out) {
+      const auto* facts = get<Detail::Object>(&entry);
+      if (facts == nullptr) continue;
+      const i64* cls = get<i64>(find(*facts, "class"));
+      const auto* why = get<std::string>(find(*facts, "undefined"));
+      if (cls == nullptr || why == nullptr) continue;
+      const std::tuple key{result.dump, labels(result), *cls};
+      if (result.group.empty()) overall.insert(key);
+      if (!result.group.empty() && overall.contains(key)) continue;
+      Reason& reason = reasons[*why];
+      reason.metrics.index(labels(result));
+      reason.places.index(place_of(result, *cls, name_dumps));
+    }
+  };
+  for (const EvalResult* result : results) {
+    if (result->group.empty()) collect(*result);
+  }
+  for (const EvalResult* result : results) {
+    if (!result->group.empty()) collect(*result);
+  }
+  std::vector<std::string> notes;
+  for (const auto& [why, reason] : reasons) {
+    notes.push_back(fmt::format("left out of averages: {} {}", printable(why), reason.text()));
+  }
+  return notes;
+}
+
+std::vector<std::string> notes_of(const Results& results, bool name_dumps, Labels& labels) {
+  std::vector<std::string> notes = undefined_notes(results, name_dumps, labels);
+  for (std::string& note : left_out_notes(results, name_dumps, labels)) {
     notes.push_back(std::move(note));
   }
   return notes;
@@ -513,7 +636,7 @@ Section overview(const EvalReport& report, const std::vector<DumpResults>& dumps
   for (const std::string& path : paths) tasks.insert(task_of(report, path));
   const bool one_task = tasks.size() == 1 && !tasks.begin()->empty();
   section.facts = (one_task ? *tasks.begin() + ", " : "") + printable(report.backend);
-  Pivot pivot({"dump"}, true);
+  Pivot pivot({"dump"}, kNoLimits.longest);
   for (const DumpResults& dump : dumps) {
     for (const EvalResult* result : dump.overall) {
       pivot.put({dump.path.substr(folder.size())}, labels(*result), *result);
@@ -523,7 +646,7 @@ Section overview(const EvalReport& report, const std::vector<DumpResults>& dumps
   return section;
 }
 
-std::vector<Section> sections_of(const EvalReport& report) {
+std::vector<Section> sections_of(const EvalReport& report, const NameLimits& limits) {
   Labels labels(report);
   const std::vector<DumpResults> dumps = by_dump(report);
   const bool several = dumps.size() > 1;
@@ -538,16 +661,16 @@ std::vector<Section> sections_of(const EvalReport& report) {
       section.tables.push_back(overall_table(dump.overall, labels));
     }
     append_classes(section.tables, dump.all, labels);
-    append_groups(section.tables, dump.all, labels);
-    append_pairs(section.tables, dump.all, labels);
+    append_groups(section.tables, dump.all, limits, labels);
+    append_pairs(section.tables, dump.all, limits, labels);
     if (section.tables.empty()) {
       unsectioned.insert(unsectioned.end(), dump.all.begin(), dump.all.end());
       continue;
     }
-    section.notes = undefined_notes(dump.all, false, labels);
+    section.notes = notes_of(dump.all, false, labels);
     sections.push_back(std::move(section));
   }
-  if (several) sections.front().notes = undefined_notes(unsectioned, true, labels);
+  if (several) sections.front().notes = notes_of(unsectioned, true, labels);
   if (!report.failures.empty()) {
     Section failed;
     failed.heading = fmt::format("{} failed", report.failures.size());
@@ -562,11 +685,11 @@ std::vector<Section> sections_of(const EvalReport& report) {
 }  // namespace
 
 std::string render_table(const EvalReport& report, const ReportStyle& style) {
-  return to_text(sections_of(report), style);
+  return to_text(sections_of(report, {}), style);
 }
 
 std::string render_markdown(const EvalReport& report, const ReportStyle& /*style*/) {
-  return to_markdown(sections_of(report));
+  return to_markdown(sections_of(report, kNoLimits));
 }
 
 }  // namespace cupel

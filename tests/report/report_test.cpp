@@ -480,6 +480,93 @@ TEST(Table, WideCharactersKeepColumnsAligned) {
       "  e\xCC\x81     8      4  0.50000\n");
 }
 
+// Two groups that both read "a department of the hospita.." would be one row twice.
+TEST(Table, CutNamesStayDifferent) {
+  const std::string east = "a department of the hospital in the east";
+  const std::string west = "a department of the hospital in the west";
+  EvalResult overall = result("auroc", 0.75, 8, 4);
+  overall.details = {
+      {"groups",
+       Detail::Object{
+           {"site", Detail::Object{{"gap", 0.5}, {"worst", Detail::Object{{"group", west}}}}}}}};
+  const EvalReport report =
+      report_of({overall, of_group(result("auroc", 1, 4, 2), "site", east),
+                 of_group(result("auroc", 0.5, 4, 2), "site", west),
+                 of_group(result("auroc", 0.75, 4, 2), "site", "quite another department's name")});
+  EXPECT_EQ(text_of(report, ReportFormat::kTable),
+            "m.npz  binary, 4,377 rows, cpu\n"
+            "\n"
+            "  metric    value  n  n_pos\n"
+            "  auroc   0.75000  8      4\n"
+            "\n"
+            "  site                                      n  n_pos         auroc\n"
+            "  a department of the hospital in the east  4      2       1.0000\n"
+            "  a department of the hospital in the west  4      2       0.50000\n"
+            "  quite another department's name           4      2       0.75000\n"
+            "\n"
+            "  overall                                                  0.75000\n"
+            "  gap                                                      0.50000\n"
+            "  worst                                               ..n the west\n");
+}
+
+TEST(Markdown, NamesAreWhole) {
+  const std::string name = "a department of the hospital in the east";
+  EvalResult overall = result("auroc", 0.75, 8, 4);
+  overall.details = {
+      {"groups",
+       Detail::Object{{"site", Detail::Object{{"worst", Detail::Object{{"group", name}}}}}}}};
+  const std::string text =
+      text_of(report_of({overall, of_group(result("auroc", 1, 4, 2), "site", name)}),
+              ReportFormat::kMarkdown);
+  EXPECT_EQ(text.find(".."), std::string::npos) << text;
+  EXPECT_NE(text.find("| *worst* "), std::string::npos) << text;
+}
+
+TEST(Table, DisparityOfAColumnWithAnOddName) {
+  EvalResult overall = result("auroc", 0.75, 8, 4);
+  overall.details = {{"groups", Detail::Object{{"a\tb", Detail::Object{{"gap", 0.25}}}}}};
+  const std::string text = text_of(
+      report_of({overall, of_group(result("auroc", 1, 4, 2), "a\tb", "x")}), ReportFormat::kTable);
+  EXPECT_NE(text.find("  gap "), std::string::npos) << text;
+}
+
+// An average over four of six classes is not what it seems unless the table says so.
+TEST(Table, AveragesNameTheClassesThatTheyLeaveOut) {
+  const auto left_out = [](i64 cls) {
+    return Detail(Detail::Object{{"class", cls}, {"undefined", "no_positive"}});
+  };
+  const auto average = [&](const char* metric, Detail::List classes) {
+    EvalResult made = result(metric, 0.5, 8);
+    made.average = "macro";
+    made.details = {{"left_out", std::move(classes)}};
+    return made;
+  };
+  const std::string head =
+      "m.npz  binary, 4,377 rows, cpu\n"
+      "\n"
+      "  metric  average    value  n\n"
+      "  auroc   macro    0.50000  8\n"
+      "  auprc   macro    0.50000  8\n"
+      "\n";
+  const EvalResult auroc = average("auroc", {left_out(4), left_out(5)});
+  const EvalResult auprc = average("auprc", {left_out(4), left_out(5)});
+  EXPECT_EQ(text_of(report_of({auroc, auprc}), ReportFormat::kTable),
+            head + "  left out of averages: no_positive (auroc, auprc; class 4, class 5)\n");
+
+  // In a group only what is left out there and not overall is news.
+  const EvalResult group =
+      of_group(average("auroc", {left_out(2), left_out(4), left_out(5)}), "sex", "f");
+  const std::string grouped = text_of(report_of({auroc, auprc, group}), ReportFormat::kTable);
+  EXPECT_NE(grouped.find("(auroc, auprc; class 4, class 5, sex=f class 2)\n"), std::string::npos)
+      << grouped;
+
+  // Classes with results of their own have a dash and its note.
+  EvalResult by_class = undefined(result("auroc", 0, 8, 0), Undefined::kNoPositive);
+  by_class.cls = 4;
+  const std::string classes = text_of(report_of({auroc, by_class}), ReportFormat::kTable);
+  EXPECT_EQ(classes.find("left out"), std::string::npos) << classes;
+}
+
 TEST(Table, EquityScaledValuesNameTheirColumn) {
   EvalResult sex = result("es_auroc", 0.5, 8);
   sex.params = {{"attribute", "sex"}};
