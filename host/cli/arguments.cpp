@@ -96,7 +96,8 @@ void Arguments::list(std::string names, std::string value, std::vector<std::stri
 }
 
 void Arguments::flag(std::string names, bool& into, std::string summary) {
-  describe(app_->add_flag(std::move(names), into, std::move(summary)), {});
+  CLI::Option* flag = app_->add_flag(std::move(names), into, std::move(summary));
+  describe(flag->disable_flag_override(), {});  // "--pool=no" is a mistake, not a way to say yes
 }
 
 void Arguments::positionals(std::string_view name, std::string_view summary,
@@ -141,14 +142,16 @@ Result<Arguments::Outcome> Arguments::parse(std::vector<std::string> arguments) 
     return Outcome::kHelp;
   } catch (const CLI::ParseError& error) {
     // "--label: 1 required TEXT missing" and the like: the option's name, then CLI11's words.
+    // Of flags it says no dashes and goes on without a colon.
     const std::string message = error.what();
-    const std::string name = message.substr(0, message.find(':'));
+    const std::string name = message.substr(0, message.find_first_of(": "));
     for (const CLI::Option* option : app_->get_options()) {
-      if (!option->check_name(name)) continue;
-      if (option->count() > 1) return usage_error(fmt::format("{} is given twice", name));
+      if (!option->check_name(name) && !option->check_lname(name)) continue;
+      const std::string shown = name.starts_with('-') ? name : "--" + name;
+      if (option->count() > 1) return usage_error(fmt::format("{} is given twice", shown));
       if (option->get_expected_min() == 0)
-        return usage_error(fmt::format("{} takes no value", name));
-      return usage_error(fmt::format("{} needs a value", name));
+        return usage_error(fmt::format("{} takes no value", shown));
+      return usage_error(fmt::format("{} needs a value", shown));
     }
     return usage_error(message);
   }

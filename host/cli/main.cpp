@@ -37,8 +37,10 @@ std::string help() {
 Error unknown_command(const std::string& name) {
   std::vector<std::string> names;
   for (const Command& command : kCommands) names.emplace_back(command.name);
-  const std::string_view kind = name.starts_with('-') ? "option" : "command";
-  const auto near = nearest_name(name, names);
+  const bool is_option = name.starts_with('-');
+  const std::string_view kind = is_option ? "option" : "command";
+  const auto near =
+      nearest_name(name, is_option ? std::vector<std::string>{"--help", "--version"} : names);
   return near ? usage_error(fmt::format("unknown {} '{}', did you mean '{}'?", kind, name, *near))
               : usage_error(fmt::format("unknown {} '{}'", kind, name),
                             fmt::format("commands are {}", fmt::join(names, ", ")));

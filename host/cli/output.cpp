@@ -21,6 +21,8 @@ namespace cupel {
 namespace {
 
 constexpr std::string_view kClear = "\r\x1b[K";
+constexpr std::string_view kStandardOutput = "-";
+constexpr int kUnreadable = static_cast<int>(ErrorCode::kInput);
 
 // Read by the signal handler: the name is complete before the flag is set.
 char temporary_name[PATH_MAX];
@@ -31,6 +33,17 @@ extern "C" void end_process(int signal) {
   if (has_temporary != 0) ::unlink(temporary_name);
   if (has_progress_line != 0) clear_line();
   ::_exit(128 + signal);
+}
+
+/// A mapped file that became shorter, or whose disk fails, is a signal where its bytes are used.
+extern "C" void end_unreadable(int) {
+  constexpr std::string_view kMessage =
+      "cupel: cannot read: a file became shorter, or its disk failed, while it was being read\n";
+  if (has_temporary != 0) ::unlink(temporary_name);
+  if (has_progress_line != 0) clear_line();
+  const ssize_t written = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  (void)written;
+  ::_exit(kUnreadable);
 }
 
 Error write_error(const std::string& place, int reason) {
@@ -130,6 +143,7 @@ Result<void> check_output_path(const std::string& path) {
   const auto usage = [&](std::string what, std::string hint) -> Error {
     return {ErrorCode::kUsage, path, std::move(what), std::move(hint)};
   };
+  if (path == kStandardOutput) return {};
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0) {
     if (S_ISDIR(status.st_mode)) return usage("is a folder", "name a file for -o");
@@ -145,7 +159,7 @@ Result<void> check_output_path(const std::string& path) {
 }
 
 Result<void> write_output(const std::string& path, std::string_view text) {
-  if (path.empty()) return write_standard_output(text);
+  if (path.empty() || path == kStandardOutput) return write_standard_output(text);
   struct stat status {};
   const bool exists = ::stat(path.c_str(), &status) == 0;
   if (exists && !S_ISREG(status.st_mode)) {
@@ -173,6 +187,10 @@ void install_signal_handlers() {
     ::sigemptyset(&action.sa_mask);
     (void)::sigaction(signal, &action, nullptr);
   }
+  struct sigaction unreadable {};
+  unreadable.sa_handler = end_unreadable;
+  ::sigemptyset(&unreadable.sa_mask);
+  (void)::sigaction(SIGBUS, &unreadable, nullptr);
   // A limit on file size is a full disk like any other: an error of write().
   (void)std::signal(SIGXFSZ, SIG_IGN);
 }

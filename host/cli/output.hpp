@@ -18,14 +18,15 @@ int fail(const Error& error);
 /// does not exist or it is a folder; kInternal where it may not be written. Creates nothing.
 Result<void> check_output_path(const std::string& path);
 
-/// Writes all of `text`; an empty path is standard output. A regular file is written beside its
-/// place and renamed into it; a device or pipe is written as it is. Errors: kInternal with the
+/// Writes all of `text`; an empty path or "-" is standard output. A regular file is written beside
+/// its place and renamed into it; a device or pipe is written as it is. Errors: kInternal with the
 /// system's reason; then nothing is left behind. A reader that has gone away is SIGPIPE's business.
 Result<void> write_output(const std::string& path, std::string_view text);
 
 /// Ends the process with 130 on SIGINT and 143 on SIGTERM, after removing a half-written file and
-/// clearing a progress line. A signal that is ignored on entry stays ignored.
-/// Writing beyond a limit on file size becomes an error.
+/// clearing a progress line, and with 3 on SIGBUS: a mapped file has lost its bytes. SIGINT and
+/// SIGTERM stay ignored when they are so on entry. Writing beyond a limit on file size becomes an
+/// error.
 void install_signal_handlers();
 
 /// Whether standard output (1) or standard error (2) is a terminal that understands escapes.

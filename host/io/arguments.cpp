@@ -186,7 +186,10 @@ Result<void> expand(const std::string& argument, const std::string& where, int d
   if (status.type() == fs::file_type::not_found) {
     return input_error(where, fmt::format("no such file '{}'", argument));
   }
-  return input_error(where, fmt::format("cannot open '{}'", argument));
+  // It cannot be seen whether it is there (a folder on the way is closed): opening it says why,
+  // and fails alone.
+  out.push_back(argument);
+  return {};
 }
 
 }  // namespace
@@ -197,6 +200,9 @@ Result<std::vector<std::string>> expand_dump_arguments(std::span<const std::stri
     for (const std::string& argument : arguments) {
       const Result<void> done = expand(argument, {}, 0, out);
       if (!done) return done.error();
+    }
+    if (std::count(out.begin(), out.end(), "-") > 1) {
+      return usage_error("standard input is named twice", "it can be read only once");
     }
     return out;
   } catch (const std::bad_alloc&) {

@@ -226,6 +226,7 @@ TEST_F(Cli, Version) {
 
 TEST_F(Cli, SlipsGetTheNearestName) {
   expect_refusal(run({"evla", "a.csv"}), 2, "unknown command 'evla', did you mean 'eval'?");
+  expect_refusal(run({"--hlep"}), 2, "unknown option '--hlep', did you mean '--help'?");
   expect_refusal(run({"eval", "a.csv", "--metric", "auroc"}), 2,
                  "unknown option '--metric', did you mean '--metrics'?");
   expect_refusal(run({"eval", "a.csv", "--metrics", "aurco"}), 2,
@@ -251,6 +252,9 @@ TEST_F(Cli, UsageErrors) {
   expect_refusal(run({"eval", "a.csv", "--label"}), 2, "--label needs a value");
   expect_refusal(run({"eval", "a.csv", "--label", "x", "--label", "y"}), 2,
                  "--label is given twice");
+  expect_refusal(run({"eval", "a.csv", "--pool=3"}), 2, "--pool takes no value");
+  expect_refusal(run({"eval", "-", "a.csv", "-"}), 2,
+                 "standard input is named twice; it can be read only once");
   expect_refusal(run({"metrics", "auroc", "auprc"}), 2,
                  "unexpected argument 'auprc'; the usage is 'cupel metrics [NAME] [options]'");
 }
@@ -465,6 +469,21 @@ TEST_F(Cli, ABadFileAmongGoodOnesIsPartial) {
       << json.out;
 }
 
+TEST_F(Cli, AFileBehindAClosedDoorFailsAlone) {
+  fs::create_directory(path("closed"));
+  write("closed/c.csv", read("a.csv"));
+  fs::permissions(path("closed"), fs::perms::none);
+  if (::access(path("closed/c.csv").c_str(), F_OK) == 0) {
+    fs::permissions(path("closed"), fs::perms::owner_all);
+    GTEST_SKIP() << "this user may enter any folder";
+  }
+  const Ended done = run({"eval", "a.csv", "closed/c.csv", "--metrics", "auroc", "-q"});
+  fs::permissions(path("closed"), fs::perms::owner_all);
+  EXPECT_EQ(done.exit_code, 4);
+  EXPECT_EQ(done.err, "cupel: closed/c.csv: cannot open: permission denied\n");
+  EXPECT_NE(done.out.find("0.78125"), std::string::npos) << done.out;
+}
+
 TEST_F(Cli, ABackendAskedForByNameMustBeUsable) {
   const Ended done = run({"eval", "a.csv", "--backend", "cuda:1023"});
   EXPECT_EQ(done.exit_code, 5);
@@ -477,6 +496,13 @@ TEST_F(Cli, ABackendAskedForByNameMustBeUsable) {
   const Ended overridden = invoke(Invocation{
       {"eval", "a.csv", "--backend", "cpu"}, {}, {"CUPEL_BACKEND=cuda:1023"}, {}, false, 0});
   EXPECT_EQ(overridden.exit_code, 0);
+}
+
+// The pages of a mapped file that became shorter are gone: a signal, where its bytes are used.
+TEST_F(Cli, AMappedFileThatIsGoneIsAnInputError) {
+  const Ended done = invoke(Invocation{{"eval", "-", "-q"}, {}, {}, {}, false, SIGBUS});
+  expect_refusal(done, 3,
+                 "cannot read: a file became shorter, or its disk failed, while it was being read");
 }
 
 // ---- output
@@ -492,6 +518,14 @@ TEST_F(Cli, OutputFileIsWholeAndAlone) {
   after.push_back("out.json");
   std::sort(after.begin(), after.end());
   EXPECT_EQ(files(), after) << "no temporary file is left";
+}
+
+TEST_F(Cli, ADashIsStandardOutput) {
+  const std::vector<std::string> before = files();
+  const Ended done = run({"eval", "a.csv", "--metrics", "auroc", "-q", "-o", "-"});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(done.out, run({"eval", "a.csv", "--metrics", "auroc", "-q"}).out);
+  EXPECT_EQ(files(), before) << "no file is called '-'";
 }
 
 TEST_F(Cli, OutputFileKeepsItsModeAndItsLinks) {
