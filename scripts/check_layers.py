@@ -25,6 +25,9 @@ PUBLIC = {
 }
 # Headers of math/ may include these of core/ and nothing else: device code reads them.
 MATH_CORE = {"cupel/core/config.hpp", "cupel/core/int.hpp"}
+# What nvcc reads of core/, and the files of kernels/ that only g++ compiles.
+KERNELS_CORE = MATH_CORE | {"cupel/core/buffer.hpp"}
+KERNELS_HOST_CODE = {"device_backend.hpp", "device_backend.cpp", "cuda_provider.cpp"}
 # Which private folders of host/ the code of a folder may include, besides its own.
 HOST = {
     "core": set(),
@@ -84,9 +87,15 @@ def main():
     for path in sorted((ROOT / "kernels").rglob("*.*")):
         if path.suffix not in {".cu", ".cuh", ".hpp", ".cpp"}:
             continue
-        for _, name in includes(path):
+        is_host_code = path.name in KERNELS_HOST_CODE
+        for bracket, name in includes(path):
             if name.startswith("fmt/") or name.split("/")[0] in HOST:
                 breach(path, f'kernels include "{name}"')
+            if name.startswith("cupel/") and not is_host_code:
+                if not name.startswith("cupel/math/") and name not in KERNELS_CORE:
+                    breach(path, f'device code includes "{name}", which nvcc does not read')
+            if path.parent.name == "pipeline" and (name.startswith(("cuda", "cub/", "thrust/"))):
+                breach(path, f'a pipeline includes "{name}"; what is CUDA\'s belongs to the executor')
 
     for path in sorted((ROOT / "tests" / "support").glob("reference.*")):
         for _, name in includes(path):

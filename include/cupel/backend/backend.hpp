@@ -85,6 +85,10 @@ class Backend {
   };
   virtual Result<BadScores> bad_scores(const TableView& table) = 0;
 
+  /// From hold_columns(true) to hold_columns(false) the columns behind every table that is passed
+  /// stay as they are, at their addresses: a device may keep what it has copied.
+  virtual void hold_columns(bool hold) { static_cast<void>(hold); }
+
   /// What went otherwise than planned since this was last called, a line each: batches that were
   /// halved, work that went to another backend, devices that were given up. For people.
   virtual std::vector<std::string> take_notes() { return {}; }

@@ -20,6 +20,16 @@
 #define CUPEL_INLINE inline
 #endif
 
+// Before a loop of a constant few steps: all of them one after another, so that an array that the
+// loop indexes can stay in registers.
+#if defined(__CUDACC__)
+#define CUPEL_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define CUPEL_UNROLL _Pragma("GCC unroll 8")
+#else
+#define CUPEL_UNROLL
+#endif
+
 // Compiles one function for x86-64-v3 (AVX2, FMA, BMI2) or x86-64-v4 (AVX-512) inside a baseline
 // build; the caller asks cpu_level() first. The bits do not change: all operations are correctly
 // rounded.

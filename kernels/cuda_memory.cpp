@@ -1,0 +1,179 @@
+#include "cuda_memory.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace cupel::device {
+namespace {
+
+constexpr i64 kStageBytes = i64{1} << 24;
+/// Copies up to this size go straight through the driver, which stages them itself.
+constexpr i64 kDirectBytes = i64{1} << 16;
+
+}  // namespace
+
+CudaContext::CudaContext(int ordinal, i64 memory_limit, i64 fail_at_launch)
+    : ordinal_(ordinal), limit_(memory_limit), fail_at_launch_(fail_at_launch) {
+  if (!check(cudaSetDevice(ordinal), "cudaSetDevice")) return;
+  if (!check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate"))
+    return;
+  if (!check(cudaDeviceGetDefaultMemPool(&pool_, ordinal), "memory pool")) return;
+  // What was given back stays with the process: the next table needs it again.
+  u64 keep = ~u64{0};
+  if (!check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
+             "memory pool")) {
+    return;
+  }
+  int shared = 0;
+  if (check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, ordinal),
+            "device attributes") &&
+      check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal),
+            "device attributes")) {
+    // Some is the system's.
+    most_shared_bytes_ = shared - 1024;
+  }
+}
+
+CudaContext::~CudaContext() {
+  // Errors have been told, or are of no account any more.
+  for (Stage& stage : stages_) {
+    if (stage.copied != nullptr) {
+      static_cast<void>(cudaEventSynchronize(stage.copied));
+      static_cast<void>(cudaEventDestroy(stage.copied));
+    }
+    if (stage.memory != nullptr) static_cast<void>(cudaFreeHost(stage.memory));
+  }
+  if (stream_ != nullptr) static_cast<void>(cudaStreamDestroy(stream_));
+}
+
+void CudaContext::recover() {
+  if (status_.fault == Fault::kOutOfMemory) status_ = {};
+}
+
+i64 CudaContext::free_bytes() {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  if (!ok() || !check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo")) return 0;
+  u64 reserved = 0;
+  u64 used = 0;
+  if (!check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &reserved),
+             "memory pool") ||
+      !check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemCurrent, &used), "memory pool")) {
+    return 0;
+  }
+  const i64 available = static_cast<i64>(free) + static_cast<i64>(reserved - used);
+  return limit_ > 0 ? std::min(available, limit_ - used_) : available;
+}
+
+void* CudaContext::allocate(i64 bytes) {
+  if (!ok()) return nullptr;
+  if (limit_ > 0 && used_ + bytes > limit_) {
+    status_ = {Fault::kOutOfMemory, "out of device memory: " + std::to_string(bytes) +
+                                        " bytes beside " + std::to_string(used_) +
+                                        " of a limit of " + std::to_string(limit_)};
+    return nullptr;
+  }
+  void* memory = nullptr;
+  const auto size = static_cast<std::size_t>(std::max<i64>(bytes, 1));
+  if (!check(cudaMallocAsync(&memory, size, stream_), "allocating device memory")) return nullptr;
+  used_ += bytes;
+  return memory;
+}
+
+void CudaContext::release(void* memory, i64 bytes) {
+  used_ -= bytes;
+  // After a failure the memory goes with the process.
+  if (status_.fault != Fault::kFailed) check(cudaFreeAsync(memory, stream_), "cudaFreeAsync");
+}
+
+void CudaContext::zero(void* to, i64 bytes) {
+  if (ok() && bytes > 0) {
+    check(cudaMemsetAsync(to, 0, static_cast<std::size_t>(bytes), stream_), "cudaMemsetAsync");
+  }
+}
+
+void CudaContext::copy(void* to, const void* from, i64 bytes) {
+  if (ok() && bytes > 0) {
+    check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
+                          stream_),
+          "copying on the device");
+  }
+}
+
+bool CudaContext::make_stages() {
+  for (Stage& stage : stages_) {
+    if (stage.memory != nullptr) continue;
+    if (!check(cudaMallocHost(&stage.memory, static_cast<std::size_t>(kStageBytes)),
+               "pinned memory") ||
+        !check(cudaEventCreateWithFlags(&stage.copied, cudaEventDisableTiming), "cudaEvent")) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void CudaContext::to_device(void* to, const void* from, i64 bytes) {
+  if (!ok() || bytes <= 0) return;
+  cudaPointerAttributes attributes{};
+  const bool known = cudaPointerGetAttributes(&attributes, from) == cudaSuccess;
+  const bool pinned = known && attributes.type == cudaMemoryTypeHost;
+  if (pinned || bytes <= kDirectBytes) {
+    check(
+        cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+        "copying to the device");
+    // Pinned memory is read later; the caller may change it only after that.
+    if (pinned) check(cudaStreamSynchronize(stream_), "copying to the device");
+    return;
+  }
+  if (!make_stages()) return;
+  for (i64 done = 0, part = 0; done < bytes && ok(); done += kStageBytes, ++part) {
+    Stage& stage = stages_[part % 2];
+    const auto size = static_cast<std::size_t>(std::min(kStageBytes, bytes - done));
+    if (stage.busy && !check(cudaEventSynchronize(stage.copied), "copying to the device")) return;
+    std::memcpy(stage.memory, static_cast<const unsigned char*>(from) + done, size);
+    if (!check(cudaMemcpyAsync(static_cast<unsigned char*>(to) + done, stage.memory, size,
+                               cudaMemcpyHostToDevice, stream_),
+               "copying to the device") ||
+        !check(cudaEventRecord(stage.copied, stream_), "copying to the device")) {
+      return;
+    }
+    stage.busy = true;
+  }
+}
+
+void CudaContext::to_host(void* to, const void* from, i64 bytes) {
+  if (!ok() || bytes <= 0) return;
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
+        "copying from the device");
+  if (ok()) check(cudaStreamSynchronize(stream_), "a kernel");
+}
+
+bool CudaContext::start() {
+  if (!ok()) return false;
+  // A backend may be called from another thread than the one that made it.
+  if (!check(cudaSetDevice(ordinal_), "cudaSetDevice")) return false;
+  if (++launches_ == fail_at_launch_) {
+    status_ = {Fault::kFailed, "a launch was made to fail"};
+    return false;
+  }
+  return true;
+}
+
+void CudaContext::launched(const char* what) { check(cudaGetLastError(), what); }
+
+bool CudaContext::check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return true;
+  if (status_.fault == Fault::kFailed) return false;
+  const std::string text = std::string(what) + ": " + cudaGetErrorString(error);
+  if (error == cudaErrorMemoryAllocation) {
+    // Not one of those that stay: clears it.
+    static_cast<void>(cudaGetLastError());
+    if (status_.ok()) status_ = {Fault::kOutOfMemory, "out of device memory: " + text};
+  } else {
+    status_ = {Fault::kFailed, text};
+  }
+  return false;
+}
+
+}  // namespace cupel::device

@@ -1,0 +1,875 @@
+// The pipelines of pipelines.hpp over an executor: which kernels run on a table, in which order.
+// The executor says where: on a CUDA device (cuda_exec.cuh) or, for tests, on the host.
+//
+// An executor has
+//   ok(), status(), recover(), free_bytes()
+//   allocate(bytes), release(p, bytes)              stream-ordered; null once it has failed
+//   zero(p, bytes), to_device(to, from, bytes), to_host(to, from, bytes)    to_host waits
+//   for_each(n, functor)                            functor(i) for i in [0, n)
+//   launch(program, blocks)                         a program of block.hpp, persistent in `blocks`
+//   blocks_for(program)                             how many blocks fill the device
+//   most_shared_bytes()                             that a block may have
+//   sort(keys, scratch, starts, bits)               each segment ascending, in place
+//   sort_pairs(keys, values, key_scratch, value_scratch, starts, bits)
+//   select(n, predicate, out) -> count              indices for which it holds, ascending
+//   scan_masses(n, mass_of, out)                    out[i] = sum of mass_of(j), j < i; n + 1 values
+// and after a failure does nothing, so that only results need be checked.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "pipeline/histogram.hpp"
+#include "pipeline/memory.hpp"
+#include "pipeline/partition.hpp"
+#include "pipeline/rows.hpp"
+#include "pipeline/scores.hpp"
+#include "pipeline/sorted.hpp"
+#include "pipelines.hpp"
+
+namespace cupel::device {
+
+/// Rows from which a histogram of 16-bit scores is cheaper than sorting them, for each segment.
+inline constexpr i64 kLeastHistogramRows = i64{1} << 17;
+/// Counters of histograms that are made at a time.
+inline constexpr i64 kMostHistograms = 64;
+/// Bytes of a strided matrix that are brought together before they are copied.
+inline constexpr i64 kPackBytes = i64{1} << 24;
+
+/// Calls visit(element) with the usual types fixed where code is compiled.
+template <class Visit>
+void with_element(Element element, Visit visit) {
+  switch (element) {
+    case Element::kF16:
+      return visit(FixedElement<Element::kF16>{});
+    case Element::kBF16:
+      return visit(FixedElement<Element::kBF16>{});
+    case Element::kF32:
+      return visit(FixedElement<Element::kF32>{});
+    case Element::kF64:
+      return visit(FixedElement<Element::kF64>{});
+    default:
+      return visit(AnyElement{element});
+  }
+}
+
+/// The mass of a sorted row's weight.
+struct MassOfWeight {
+  const u64* weights;  ///< bits of doubles
+  CUPEL_HD u128 operator()(i64 i) const { return weight_mass(double_from_bits(weights[i])).mass; }
+};
+
+/// out[i] = values[at[i]].
+template <class T>
+struct Pick {
+  const T* values;
+  const u64* at;
+  T* out;
+  CUPEL_HD void operator()(i64 i) const { out[i] = values[at[i]]; }
+};
+
+/// first[s] = how many heads lie before starts[s].
+struct FindFirstHeads {
+  const u64* heads;
+  i64 head_count;
+  const i64* starts;
+  i64* first;
+  CUPEL_HD void operator()(i64 s) const {
+    first[s] = keys_below<false>(heads, head_count, static_cast<u64>(starts[s]));
+  }
+};
+
+template <class Exec>
+class PipelinesOn final : public Pipelines {
+ public:
+  template <class T>
+  using Memory = Array<Exec, T>;
+
+  template <class... A>
+  explicit PipelinesOn(A&&... arguments) : exec_(std::forward<A>(arguments)...) {}
+
+  const Status& status() const override { return exec_.status(); }
+  void recover() override {
+    drop_table();
+    exec_.recover();
+  }
+  i64 free_bytes() override { return exec_.free_bytes(); }
+
+  // ---- columns
+  // -----------------------------------------------------------------------------------
+
+  bool set_table(const HostTable& table, bool keep) override {
+    if (!keep) drop_table();
+    host_ = table;
+    upload();
+    if (!exec_.ok()) drop_table();
+    return exec_.ok();
+  }
+
+  void drop_table() override {
+    scores_ = {};
+    softmax_ = {};
+    labels_ = {};
+    class_labels_ = {};
+    weights_f64_ = {};
+    weights_f32_ = {};
+    cells_ = {};
+    device_ = TableOnDevice{};
+  }
+
+  // ---- scores that are not finite
+  // ------------------------------------------------------------------
+
+  bool bad_rows(BadRows& out) override {
+    out = BadRows{};
+    if (device_.rows == 0) return exec_.ok();
+    Memory<u64> found(exec_, 2);
+    exec_.zero(found.data(), found.bytes());
+    with_element(device_.element, [&](auto element) {
+      run(CountBadScores<decltype(element)>{device_, element, found.data()});
+    });
+    u64 count = 0;
+    exec_.to_host(&count, found.data(), sizeof count);
+    if (!exec_.ok() || count == 0) return exec_.ok();
+    const u64 start[2] = {0, ~u64{0}};
+    exec_.to_device(found.data(), start, sizeof start);
+    exec_.for_each(device_.rows, FindBadRows{device_, found.data(), found.data() + 1});
+    u64 rows[2] = {0, 0};
+    exec_.to_host(rows, found.data(), sizeof rows);
+    if (!exec_.ok()) return false;
+    out.rows = static_cast<i64>(rows[0]);
+    out.first_row = static_cast<i64>(rows[1]);
+    // One row is looked at again, on the host.
+    for (i64 column = host_.columns - 1; column >= 0; --column) {
+      alignas(8) unsigned char value[8] = {};
+      std::memcpy(value,
+                  host_.scores + out.first_row * host_.row_stride + column * host_.column_stride,
+                  static_cast<std::size_t>(element_size(host_.element)));
+      if (is_bad_score(host_.element, value)) out.first_column = column;
+    }
+    return true;
+  }
+
+  // ---- rankings
+  // ------------------------------------------------------------------------------------
+
+  bool runs(i64 first, i64 last, HostRuns& out) override {
+    return has_narrow_keys() ? runs_of<u32>(first, last, out.narrow)
+                             : runs_of<u64>(first, last, out.wide);
+  }
+
+  bool has_histograms(i64 problems) const override {
+    return counts_halves(ProblemBlock{0, problems, 1});
+  }
+
+  bool folds(i64 first, i64 last, const std::vector<RankQuery>& queries, HostFolds& out) override {
+    if (has_narrow_keys()) {
+      return host_.weighted() ? folds_of<u32, u128>(first, last, queries, out.weighted)
+                              : folds_of<u32, u64>(first, last, queries, out.counted);
+    }
+    return host_.weighted() ? folds_of<u64, u128>(first, last, queries, out.weighted)
+                            : folds_of<u64, u64>(first, last, queries, out.counted);
+  }
+
+  // ---- row sums
+  // ------------------------------------------------------------------------------------
+
+  bool row_sums(const RowWork& work, RowLayout& layout, std::vector<u64>& limbs) override {
+    const bool multiclass = device_.task == TaskKind::kMulticlass;
+    const bool exact = work.exact_match && device_.task == TaskKind::kMultilabel;
+    layout = RowLayout{};
+    layout.problems = device_.task == TaskKind::kMultilabel ? device_.columns + (exact ? 1 : 0) : 1;
+    layout.cells = host_.cell_count;
+    layout.classes = multiclass ? device_.columns : 2;
+    layout.rules = static_cast<i64>(work.thresholds.size());
+    layout.top_k = multiclass ? static_cast<i64>(work.top_k.size()) : 0;
+    layout.mass_limbs = host_.weighted() ? 4 : 1;
+    layout.term_limbs = host_.weighted() ? 7 : 4;
+    Memory<u64> sums(exec_, layout.total());
+    Memory<double> thresholds = on_device(work.thresholds);
+    Memory<i64> top_k = on_device(work.top_k);
+    exec_.zero(sums.data(), sums.bytes());
+    RowWorkOnDevice device_work;
+    device_work.thresholds = thresholds.data();
+    device_work.rules = layout.rules;
+    device_work.top_k = top_k.data();
+    device_work.top_k_count = layout.top_k;
+    device_work.brier = work.brier;
+    device_work.log_loss = work.log_loss;
+    device_work.ranks = multiclass && (layout.rules != 0 || layout.top_k != 0);
+    device_work.epsilon = work.epsilon;
+    // Shared memory holds all limbs or none; a quarter of a multiprocessor's, so that blocks
+    // overlap.
+    const bool in_shared = layout.total() * static_cast<i64>(sizeof(u64)) <=
+                           std::min<i64>(exec_.most_shared_bytes(), 32'768);
+    if (device_.rows > 0) {
+      with_element(device_.element, [&](auto element) {
+        using E = decltype(element);
+        if (!multiclass) {
+          run(BinaryRowSums<E>{device_, element, device_work, layout, in_shared, sums.data()});
+          return;
+        }
+        switch (row_group(device_.columns)) {
+          case 1:
+            return run(MulticlassRowSums<1, E>{device_, element, device_work, layout, in_shared,
+                                               sums.data()});
+          case 8:
+            return run(MulticlassRowSums<8, E>{device_, element, device_work, layout, in_shared,
+                                               sums.data()});
+          default:
+            return run(MulticlassRowSums<32, E>{device_, element, device_work, layout, in_shared,
+                                                sums.data()});
+        }
+      });
+      if (exact) {
+        exec_.for_each(device_.rows, ExactMatchRows{device_, device_work, layout, sums.data()});
+      }
+    }
+    limbs.assign(static_cast<std::size_t>(layout.total()), 0);
+    exec_.to_host(limbs.data(), sums.data(), sums.bytes());
+    return exec_.ok();
+  }
+
+  Exec& exec() { return exec_; }
+
+ private:
+  // ---- running
+  // ---------------------------------------------------------------------------------------
+
+  template <class Program>
+  void run(const Program& program) {
+    exec_.launch(program, exec_.blocks_for(program));
+  }
+  /// With at most as many blocks as there are pieces of work.
+  template <class Program>
+  void run(const Program& program, i64 pieces) {
+    if (pieces > 0) exec_.launch(program, std::min(pieces, exec_.blocks_for(program)));
+  }
+
+  template <class T>
+  Memory<T> on_device(const std::vector<T>& values) {
+    Memory<T> memory(exec_, static_cast<i64>(values.size()));
+    exec_.to_device(memory.data(), values.data(), memory.bytes());
+    return memory;
+  }
+
+  // ---- columns
+  // ---------------------------------------------------------------------------------------
+
+  /// A column on the device, and which one of the host it is.
+  template <class T>
+  struct Column {
+    Memory<T> memory;
+    const T* host = nullptr;
+    i64 size = 0;
+  };
+
+  template <class T>
+  const T* upload_column(const T* host, i64 size, Column<T>& column) {
+    if (host == nullptr || size == 0) {
+      column = {};
+      return nullptr;
+    }
+    if (column.host != host || column.size != size) {
+      column = {};
+      column = {Memory<T>(exec_, size), host, size};
+      exec_.to_device(column.memory.data(), host, column.memory.bytes());
+    }
+    return column.memory.data();
+  }
+
+  /// The scores on the device, and which matrix of the host they are.
+  struct Scores {
+    Memory<unsigned char> memory;
+    const unsigned char* host = nullptr;
+    i64 rows = 0, columns = 0, row_stride = 0, column_stride = 0;
+    Element element = Element::kF32;
+
+    bool are(const HostTable& table) const {
+      return host == table.scores && rows == table.rows && columns == table.columns &&
+             row_stride == table.row_stride && column_stride == table.column_stride &&
+             element == table.element;
+    }
+  };
+
+  void upload() {
+    const i64 rows = host_.rows;
+    const i64 size = element_size(host_.element);
+    device_ = TableOnDevice{};
+    device_.task = host_.task;
+    device_.logits = host_.logits;
+    device_.rows = rows;
+    device_.columns = host_.columns;
+    device_.element = host_.element;
+    const bool by_columns = host_.columns > 1 && host_.row_stride == size;
+    device_.row_stride = by_columns ? size : host_.columns * size;
+    device_.column_stride = by_columns ? rows * size : size;
+    if (!scores_.are(host_)) {
+      softmax_ = {};
+      scores_ = {};
+      scores_ = {Memory<unsigned char>(exec_, rows * host_.columns * size),
+                 host_.scores,
+                 rows,
+                 host_.columns,
+                 host_.row_stride,
+                 host_.column_stride,
+                 host_.element};
+      if (by_columns) {
+        upload_lines(host_.columns, rows * size, host_.column_stride);
+      } else if (host_.columns == 1 || host_.column_stride == size) {
+        upload_lines(rows, host_.columns * size, host_.row_stride);
+      } else {
+        upload_elements();
+      }
+    }
+    device_.scores = scores_.memory.data();
+    device_.labels = host_.task == TaskKind::kMultilabel
+                         ? upload_column(host_.label_matrix, rows * host_.columns, labels_)
+                         : upload_column(host_.binary_labels, rows, labels_);
+    device_.class_labels = upload_column(host_.class_labels, rows, class_labels_);
+    device_.weights_f64 = upload_column(host_.weights_f64, rows, weights_f64_);
+    device_.weights_f32 = upload_column(host_.weights_f32, rows, weights_f32_);
+    const bool has_cells = host_.cells != nullptr && host_.cell_count > 1;
+    device_.cells = upload_column(has_cells ? host_.cells : nullptr, rows, cells_);
+    device_.cell_count = has_cells ? host_.cell_count : 1;
+  }
+
+  /// Lines of `bytes`, `stride` apart on the host, without gaps on the device.
+  void upload_lines(i64 lines, i64 bytes, i64 stride) {
+    if (lines <= 1 || stride == bytes) {
+      exec_.to_device(scores_.memory.data(), host_.scores, lines * bytes);
+      return;
+    }
+    const i64 at_a_time = std::max<i64>(1, kPackBytes / std::max<i64>(bytes, 1));
+    std::vector<unsigned char> packed;
+    for (i64 first = 0; first < lines; first += at_a_time) {
+      const i64 count = std::min(at_a_time, lines - first);
+      packed.resize(static_cast<std::size_t>(count * bytes));
+      for (i64 i = 0; i < count; ++i) {
+        std::memcpy(packed.data() + i * bytes, host_.scores + (first + i) * stride,
+                    static_cast<std::size_t>(bytes));
+      }
+      exec_.to_device(scores_.memory.data() + first * bytes, packed.data(), count * bytes);
+    }
+  }
+
+  void upload_elements() {
+    const i64 size = element_size(host_.element);
+    const i64 line = host_.columns * size;
+    const i64 at_a_time = std::max<i64>(1, kPackBytes / line);
+    std::vector<unsigned char> packed;
+    for (i64 first = 0; first < host_.rows; first += at_a_time) {
+      const i64 count = std::min(at_a_time, host_.rows - first);
+      packed.resize(static_cast<std::size_t>(count * line));
+      for (i64 i = 0; i < count; ++i) {
+        for (i64 j = 0; j < host_.columns; ++j) {
+          std::memcpy(packed.data() + i * line + j * size,
+                      host_.scores + (first + i) * host_.row_stride + j * host_.column_stride,
+                      static_cast<std::size_t>(size));
+        }
+      }
+      exec_.to_device(scores_.memory.data() + first * line, packed.data(), count * line);
+    }
+  }
+
+  bool ranks_softmax() const { return host_.task == TaskKind::kMulticlass && host_.logits; }
+
+  bool is_half() const {
+    return !ranks_softmax() && (host_.element == Element::kF16 || host_.element == Element::kBF16);
+  }
+  bool has_narrow_keys() const { return !ranks_softmax() && is_narrow(host_.element); }
+  int key_bits() const { return is_half() ? 16 : has_narrow_keys() ? 32 : 64; }
+
+  /// The table with the softmax of each row where keys are made from it.
+  TableOnDevice table_to_rank() {
+    if (ranks_softmax() && softmax_.data() == nullptr && device_.rows > 0) {
+      softmax_ = Memory<RowSoftmax>(exec_, device_.rows);
+      with_element(device_.element, [&](auto element) {
+        using E = decltype(element);
+        switch (row_group(device_.columns)) {
+          case 1:
+            return run(SoftmaxRows<1, E>{device_, element, softmax_.data()});
+          case 8:
+            return run(SoftmaxRows<8, E>{device_, element, softmax_.data()});
+          default:
+            return run(SoftmaxRows<32, E>{device_, element, softmax_.data()});
+        }
+      });
+    }
+    TableOnDevice table = device_;
+    table.softmax = softmax_.data();
+    return table;
+  }
+
+  // ---- sorted segments
+  // ---------------------------------------------------------------------------------
+
+  /// Keys of some problems, sorted within segments. With weights, those of one key are not joined.
+  template <class Key>
+  struct Sorted {
+    Memory<Key> keys;
+    Memory<u64> weights;
+    std::vector<i64> starts;  ///< [segments + 1]
+    std::vector<u64> rows;    ///< [segments]; rows of zero weight too
+  };
+
+  template <class Key>
+  Sorted<Key> sort_problems(const ProblemBlock& problems) {
+    const TableOnDevice table = table_to_rank();
+    const bool weighted = host_.weighted();
+    const i64 segments = problems.segments();
+    const i64 elements = table.rows * problems.width;
+    Sorted<Key> sorted;
+    sorted.rows.assign(static_cast<std::size_t>(segments), 0);
+    std::vector<u64> kept(static_cast<std::size_t>(segments), 0);
+    if (elements > 0) {
+      Memory<u64> counts(exec_, segments * (weighted ? 2 : 1));
+      exec_.zero(counts.data(), counts.bytes());
+      u64* weighing = weighted ? counts.data() + segments : nullptr;
+      run(CountSegments{table, problems, elements, counts.data(), weighing});
+      exec_.to_host(sorted.rows.data(), counts.data(), segments * static_cast<i64>(sizeof(u64)));
+      kept = sorted.rows;
+      if (weighted) {
+        exec_.to_host(kept.data(), weighing, segments * static_cast<i64>(sizeof(u64)));
+      }
+    }
+    sorted.starts.assign(1, 0);
+    for (const u64 count : kept) {
+      sorted.starts.push_back(sorted.starts.back() + static_cast<i64>(count));
+    }
+    const i64 size = sorted.starts.back();
+    if (!exec_.ok() || size == 0) return sorted;
+    Memory<u64> cursor(exec_, segments);
+    exec_.to_device(cursor.data(), sorted.starts.data(), cursor.bytes());
+    sorted.keys = Memory<Key>(exec_, size);
+    Memory<Key> key_scratch(exec_, size);
+    Memory<u64> weight_scratch;
+    if (weighted) {
+      sorted.weights = Memory<u64>(exec_, size);
+      weight_scratch = Memory<u64>(exec_, size);
+    }
+    with_element(table.element, [&](auto element) {
+      run(PartitionRows<Key, decltype(element)>{table, element, problems, elements, cursor.data(),
+                                                sorted.keys.data(), sorted.weights.data()});
+    });
+    if (weighted) {
+      exec_.sort_pairs(sorted.keys.data(), sorted.weights.data(), key_scratch.data(),
+                       weight_scratch.data(), sorted.starts, key_bits());
+    } else {
+      exec_.sort(sorted.keys.data(), key_scratch.data(), sorted.starts, key_bits());
+    }
+    return sorted;
+  }
+
+  /// Distinct keys with the masses below each, of segments sorted with weights.
+  template <class Key>
+  struct Joined {
+    Memory<Key> keys;
+    Memory<u128> masses_below;  ///< [keys + 1]
+    std::vector<i64> starts;    ///< [segments + 1], in `keys`
+  };
+
+  /// Joins the equal keys of segments; the sorted keys and weights are given up.
+  template <class Key>
+  Joined<Key> join(Sorted<Key> sorted) {
+    Joined<Key> joined;
+    const i64 segments = static_cast<i64>(sorted.rows.size());
+    const i64 size = sorted.starts.back();
+    joined.starts.assign(static_cast<std::size_t>(segments) + 1, 0);
+    if (!exec_.ok() || size == 0) return joined;
+    Memory<i64> starts = on_device(sorted.starts);
+    Memory<u128> below(exec_, size + 1);
+    exec_.scan_masses(size, MassOfWeight{sorted.weights.data()}, below.data());
+    sorted.weights = {};
+    // One more than heads, for the end of the last.
+    Memory<u64> heads(exec_, size + 1);
+    const i64 count =
+        exec_.select(size, IsHead<Key>{sorted.keys.data(), starts.data(), segments}, heads.data());
+    const u64 end = static_cast<u64>(size);
+    exec_.to_device(heads.data() + count, &end, sizeof end);
+    joined.keys = Memory<Key>(exec_, count);
+    joined.masses_below = Memory<u128>(exec_, count + 1);
+    exec_.for_each(count, Pick<Key>{sorted.keys.data(), heads.data(), joined.keys.data()});
+    exec_.for_each(count + 1, Pick<u128>{below.data(), heads.data(), joined.masses_below.data()});
+    Memory<i64> first_heads(exec_, segments + 1);
+    exec_.for_each(segments + 1,
+                   FindFirstHeads{heads.data(), count, starts.data(), first_heads.data()});
+    exec_.to_host(joined.starts.data(), first_heads.data(), first_heads.bytes());
+    return joined;
+  }
+
+  template <class T>
+  void bring(Buffer<T>& to, const T* from, i64 size) {
+    to.resize(static_cast<std::size_t>(size));
+    exec_.to_host(to.data(), from, size * static_cast<i64>(sizeof(T)));
+  }
+
+  template <class Key>
+  bool runs_of(i64 first, i64 last, std::vector<HostRun<Key>>& out) {
+    const ProblemBlock problems{first, last - first, static_cast<i64>(host_.cell_count)};
+    out.clear();
+    out.resize(static_cast<std::size_t>(problems.segments()));
+    if constexpr (sizeof(Key) == 4) {
+      if (counts_halves(problems)) return runs_of_halves(problems, out);
+    }
+    Sorted<Key> sorted = sort_problems<Key>(problems);
+    for (std::size_t s = 0; s < out.size(); ++s) out[s].rows = sorted.rows[s];
+    if (!exec_.ok() || sorted.starts.back() == 0) return exec_.ok();
+    if (host_.weighted()) {
+      bring_weighted(join(std::move(sorted)), out);
+    } else {
+      bring_counted(sorted, out);
+    }
+    return exec_.ok();
+  }
+
+  template <class Key>
+  void bring_weighted(const Joined<Key>& joined, std::vector<HostRun<Key>>& out) {
+    for (std::size_t s = 0; s < out.size() && exec_.ok(); ++s) {
+      const i64 first = joined.starts[s];
+      const i64 size = joined.starts[s + 1] - first;
+      if (size == 0) continue;
+      bring(out[s].keys, joined.keys.data() + first, size);
+      Buffer<u128> below;
+      bring(below, joined.masses_below.data() + first, size + 1);
+      out[s].weights.resize(static_cast<std::size_t>(size));
+      for (std::size_t i = 0; i < out[s].weights.size(); ++i) {
+        out[s].weights[i] = below[i + 1] - below[i];
+      }
+    }
+  }
+
+  /// Whether a run is kept in counted form: is_counted_form() of the state, which is C++20.
+  template <class Key>
+  static bool is_counted(u64 rows, u64 distinct) {
+    return distinct * (sizeof(Key) + sizeof(u64)) < rows * sizeof(Key);
+  }
+
+  template <class Key>
+  void bring_counted(const Sorted<Key>& sorted, std::vector<HostRun<Key>>& out) {
+    const i64 segments = static_cast<i64>(out.size());
+    Memory<i64> starts = on_device(sorted.starts);
+    Memory<u64> distinct(exec_, segments);
+    exec_.zero(distinct.data(), distinct.bytes());
+    run(CountHeads<Key>{sorted.keys.data(), starts.data(), segments, distinct.data()});
+    std::vector<u64> heads(static_cast<std::size_t>(segments));
+    exec_.to_host(heads.data(), distinct.data(), distinct.bytes());
+    const auto counted = [&](std::size_t s) { return is_counted<Key>(out[s].rows, heads[s]); };
+    for (std::size_t s = 0; s < out.size() && exec_.ok();) {
+      if (!counted(s)) {
+        if (out[s].rows != 0) {
+          bring(out[s].keys, sorted.keys.data() + sorted.starts[s],
+                sorted.starts[s + 1] - sorted.starts[s]);
+        }
+        ++s;
+        continue;
+      }
+      // Neighbouring segments in counted form are brought together.
+      std::size_t end = s + 1;
+      while (end < out.size() && counted(end)) ++end;
+      bring_heads(sorted, s, end, heads, out);
+      s = end;
+    }
+  }
+
+  template <class Key>
+  void bring_heads(const Sorted<Key>& sorted, std::size_t first, std::size_t last,
+                   const std::vector<u64>& distinct, std::vector<HostRun<Key>>& out) {
+    const i64 begin = sorted.starts[first];
+    const i64 size = sorted.starts[last] - begin;
+    std::vector<i64> own_starts;
+    i64 expected = 0;
+    for (std::size_t s = first; s < last; ++s) {
+      own_starts.push_back(sorted.starts[s] - begin);
+      expected += static_cast<i64>(distinct[s]);
+    }
+    own_starts.push_back(size);
+    Memory<i64> starts = on_device(own_starts);
+    Memory<u64> heads(exec_, expected);
+    const Key* keys = sorted.keys.data() + begin;
+    const i64 count = exec_.select(
+        size, IsHead<Key>{keys, starts.data(), static_cast<i64>(last - first)}, heads.data());
+    if (!exec_.ok() || count != expected) return;  // the count is known: it cannot differ
+    Memory<Key> picked(exec_, count);
+    exec_.for_each(count, Pick<Key>{keys, heads.data(), picked.data()});
+    Buffer<u64> begins;
+    bring(begins, heads.data(), count);
+    Buffer<Key> all;
+    bring(all, picked.data(), count);
+    if (!exec_.ok()) return;
+    std::size_t next = 0;
+    for (std::size_t s = first; s < last; ++s) {
+      const std::size_t end = next + distinct[s];
+      out[s].keys.assign(all.begin() + static_cast<std::ptrdiff_t>(next),
+                         all.begin() + static_cast<std::ptrdiff_t>(end));
+      out[s].counts.resize(distinct[s]);
+      for (std::size_t i = next; i < end; ++i) {
+        const u64 until = i + 1 < begins.size() ? begins[i + 1] : static_cast<u64>(size);
+        out[s].counts[i - next] = until - begins[i];
+      }
+      next = end;
+    }
+  }
+
+  // ---- 16-bit scores
+  // -----------------------------------------------------------------------------------
+
+  bool counts_halves(const ProblemBlock& problems) const {
+    return is_half() && !host_.weighted() && device_.rows >= kLeastHistogramRows &&
+           device_.rows < (i64{1} << 32) && problems.width * problems.cells <= kMostHistograms;
+  }
+
+  bool runs_of_halves(const ProblemBlock& problems, std::vector<HostRun<u32>>& out) {
+    std::vector<u32> counts;
+    for (i64 p = 0; p < problems.width; ++p) {
+      if (!count_halves(problems.first + p, problems.cells, counts)) return false;
+      for (i64 cell = 0; cell < problems.cells; ++cell) {
+        for (i64 label = 0; label < 2; ++label) {
+          const u32* of_cell = counts.data() + cell * kHalfKeys * 2 + label;
+          take_histogram(of_cell,
+                         out[static_cast<std::size_t>((p * problems.cells + cell) * 2 + label)]);
+        }
+      }
+    }
+    return true;
+  }
+
+  /// A run of every second counter, in the smaller form.
+  static void take_histogram(const u32* counters, HostRun<u32>& run) {
+    u64 distinct = 0;
+    for (i64 key = 0; key < kHalfKeys; ++key) {
+      run.rows += counters[2 * key];
+      distinct += counters[2 * key] != 0 ? 1 : 0;
+    }
+    const bool counted = is_counted<u32>(run.rows, distinct);
+    run.keys.reserve(counted ? distinct : run.rows);
+    for (i64 key = 0; key < kHalfKeys; ++key) {
+      const u32 count = counters[2 * key];
+      if (count == 0) continue;
+      if (counted) {
+        run.keys.push_back(static_cast<u32>(key));
+        run.counts.push_back(count);
+      } else {
+        run.keys.insert(run.keys.end(), count, static_cast<u32>(key));
+      }
+    }
+  }
+
+  /// Counts of one problem, [cells][kHalfKeys][2].
+  bool count_halves(i64 problem, i64 cells, std::vector<u32>& out) {
+    Memory<u32> counts(exec_, cells * kHalfKeys * 2);
+    exec_.zero(counts.data(), counts.bytes());
+    CountHalves program{device_, problem, cells, {}, counts.data()};
+    std::fill(program.pages.slot, program.pages.slot + kPages, kNoSlot);
+    if (cells == 1) choose_pages(problem, program.pages);
+    run(program);
+    out.resize(static_cast<std::size_t>(counts.size()));
+    exec_.to_host(out.data(), counts.data(), counts.bytes());
+    return exec_.ok();
+  }
+
+  void choose_pages(i64 problem, PageSlots& pages) {
+    constexpr i64 kSample = 65'536;
+    const i64 step = std::max<i64>(1, device_.rows / kSample);
+    Memory<u32> sampled(exec_, kPages);
+    exec_.zero(sampled.data(), sampled.bytes());
+    const i64 column = host_.task == TaskKind::kBinary ? 0 : problem;
+    exec_.for_each((device_.rows + step - 1) / step,
+                   SamplePages{device_, column, step, sampled.data()});
+    u32 counts[kPages] = {};
+    exec_.to_host(counts, sampled.data(), sampled.bytes());
+    std::vector<i32> order;
+    for (i32 page = 0; page < kPages; ++page) {
+      if (counts[page] != 0) order.push_back(page);
+    }
+    std::sort(order.begin(), order.end(),
+              [&](i32 a, i32 b) { return counts[a] != counts[b] ? counts[a] > counts[b] : a < b; });
+    const i64 most = std::min<i64>(exec_.most_shared_bytes() / kPageBytes, kNoSlot);
+    for (const i32 page : order) {
+      if (pages.slots == most) break;
+      pages.slot[page] = static_cast<u8>(pages.slots++);
+    }
+  }
+
+  // ---- answers of queries
+  // --------------------------------------------------------------------------------
+
+  template <class Key, class M>
+  bool folds_of(i64 first, i64 last, const std::vector<RankQuery>& queries,
+                std::vector<ProblemFolds<M>>& out) {
+    const i64 count = last - first;
+    out.clear();
+    out.resize(static_cast<std::size_t>(count));
+    const ProblemBlock problems{first, count, 1};
+    Sorted<Key> sorted = sort_problems<Key>(problems);
+    for (std::size_t p = 0; p < out.size(); ++p) {
+      out[p].neg_rows = sorted.rows[2 * p];
+      out[p].pos_rows = sorted.rows[2 * p + 1];
+    }
+    if (!exec_.ok()) return false;
+    std::vector<SortedProblem<Key>> segments(out.size());
+    Joined<Key> joined;
+    std::vector<i64> starts = sorted.starts;
+    const Key* keys = sorted.keys.data();
+    if constexpr (sizeof(M) == 16) {
+      joined = join(std::move(sorted));
+      starts = joined.starts;
+      keys = joined.keys.data();
+    }
+    if (!exec_.ok()) return false;
+    std::vector<i64> chunk_starts(1, 0);
+    for (std::size_t p = 0; p < out.size(); ++p) {
+      SortedProblem<Key>& of = segments[p];
+      of.neg = keys + starts[2 * p];
+      of.pos = keys + starts[2 * p + 1];
+      of.neg_size = starts[2 * p + 1] - starts[2 * p];
+      of.pos_size = starts[2 * p + 2] - starts[2 * p + 1];
+      if constexpr (sizeof(M) == 16) {
+        of.neg_masses_below = joined.masses_below.data() + starts[2 * p];
+        of.pos_masses_below = joined.masses_below.data() + starts[2 * p + 1];
+      }
+      const i64 size = of.neg_size + of.pos_size;
+      chunk_starts.push_back(chunk_starts.back() +
+                             (size + FoldShape::kChunk - 1) / FoldShape::kChunk);
+    }
+    if (!find_masses(segments, out)) return false;
+    Memory<SortedProblem<Key>> device_problems = on_device(segments);
+    Memory<i64> device_starts = on_device(chunk_starts);
+    for (const RankQuery& query : queries) {
+      std::vector<FoldContext<M>> contexts;
+      for (const ProblemFolds<M>& of : out) contexts.push_back(fold_context(query, of.all));
+      Memory<FoldContext<M>> device_contexts = on_device(contexts);
+      if (query.kind == RankQueryKind::kRanges) {
+        fold_ranges<Key, M>(device_problems, device_contexts, device_starts, chunk_starts.back(),
+                            out);
+      } else {
+        fold_query<Key, M>(query.kind, device_problems, device_contexts, device_starts,
+                           chunk_starts.back(), out);
+      }
+      if (!exec_.ok()) return false;
+    }
+    return exec_.ok();
+  }
+
+  template <class Key, class M>
+  bool find_masses(const std::vector<SortedProblem<Key>>& segments,
+                   std::vector<ProblemFolds<M>>& out) {
+    for (std::size_t p = 0; p < out.size(); ++p) {
+      if constexpr (sizeof(M) == 16) {
+        out[p].all.pos = mass_of(segments[p].pos_masses_below, segments[p].pos_size);
+        out[p].all.neg = mass_of(segments[p].neg_masses_below, segments[p].neg_size);
+      } else {
+        out[p].all.pos = out[p].pos_rows;
+        out[p].all.neg = out[p].neg_rows;
+      }
+    }
+    return exec_.ok();
+  }
+  u128 mass_of(const u128* masses_below, i64 size) {
+    if (size == 0) return 0;
+    u128 ends[2] = {0, 0};
+    exec_.to_host(&ends[0], masses_below, sizeof(u128));
+    exec_.to_host(&ends[1], masses_below + size, sizeof(u128));
+    return ends[1] - ends[0];
+  }
+
+  template <class Key, class M, RankQueryKind kKind>
+  void fold_kind(const Memory<SortedProblem<Key>>& problems, const Memory<FoldContext<M>>& contexts,
+                 const Memory<i64>& starts, i64 chunks, std::vector<ProblemFolds<M>>& out) {
+    const i64 count = problems.size();
+    Memory<RankFold<M>> folds(exec_, chunks);
+    Memory<RankFold<M>> answers(exec_, count);
+    run(FoldChunks<kKind, Key, M>{problems.data(), contexts.data(), starts.data(), count,
+                                  folds.data()},
+        chunks);
+    run(MergeFolds<kKind, M>{contexts.data(), starts.data(), count, folds.data(), answers.data()},
+        count);
+    std::vector<RankFold<M>> host(static_cast<std::size_t>(count));
+    exec_.to_host(host.data(), answers.data(), answers.bytes());
+    for (std::size_t p = 0; p < out.size(); ++p) out[p].folds.push_back(host[p]);
+  }
+
+  template <class Key, class M, class... A>
+  void fold_query(RankQueryKind kind, A&&... a) {
+    switch (kind) {
+      case RankQueryKind::kTwoU:
+        return fold_kind<Key, M, RankQueryKind::kTwoU>(a...);
+      case RankQueryKind::kAveragePrecision:
+        return fold_kind<Key, M, RankQueryKind::kAveragePrecision>(a...);
+      case RankQueryKind::kPrTrapezoid:
+        return fold_kind<Key, M, RankQueryKind::kPrTrapezoid>(a...);
+      case RankQueryKind::kGap:
+        return fold_kind<Key, M, RankQueryKind::kGap>(a...);
+      case RankQueryKind::kEqualError:
+        return fold_kind<Key, M, RankQueryKind::kEqualError>(a...);
+      case RankQueryKind::kFprAtMost:
+        return fold_kind<Key, M, RankQueryKind::kFprAtMost>(a...);
+      case RankQueryKind::kTprAtLeast:
+        return fold_kind<Key, M, RankQueryKind::kTprAtLeast>(a...);
+      case RankQueryKind::kPrecisionAtRecall:
+        return fold_kind<Key, M, RankQueryKind::kPrecisionAtRecall>(a...);
+      case RankQueryKind::kRecallAtPrecision:
+        return fold_kind<Key, M, RankQueryKind::kRecallAtPrecision>(a...);
+      case RankQueryKind::kFBetaMax:
+        return fold_kind<Key, M, RankQueryKind::kFBetaMax>(a...);
+      case RankQueryKind::kPartialArea:
+        return fold_kind<Key, M, RankQueryKind::kPartialArea>(a...);
+      case RankQueryKind::kRanges:
+        return;
+    }
+  }
+
+  template <class Key, class M>
+  void fold_ranges(const Memory<SortedProblem<Key>>& problems,
+                   const Memory<FoldContext<M>>& contexts, const Memory<i64>& starts, i64 chunks,
+                   std::vector<ProblemFolds<M>>& out) {
+    using Limbs = RangeLimbs<M>;
+    const i64 count = problems.size();
+    Memory<u64> limbs(exec_, count * kRankRanges * Limbs::kCount);
+    exec_.zero(limbs.data(), limbs.bytes());
+    run(FoldRanges<Key, M>{problems.data(), contexts.data(), starts.data(), count, limbs.data()},
+        chunks);
+    std::vector<u64> host(static_cast<std::size_t>(limbs.size()));
+    exec_.to_host(host.data(), limbs.data(), limbs.bytes());
+    const u64* next = host.data();
+    for (ProblemFolds<M>& of : out) {
+      for (int range = 0; range < kRankRanges; ++range, next += Limbs::kCount) {
+        RangeFold<M> share;
+        share.pos = static_cast<M>(joined_limbs(next, Limbs::kMass));
+        share.neg = static_cast<M>(joined_limbs(next + Limbs::kMass, Limbs::kMass));
+        take_limbs(next + 2 * Limbs::kMass, share.two_u);
+        take_limbs(next + 2 * Limbs::kMass + Limbs::kSum, share.precision);
+        of.ranges.push_back(share);
+      }
+    }
+  }
+
+  static u128 joined_limbs(const u64* limbs, int count) {
+    u128 value = 0;
+    for (int i = count - 1; i >= 0; --i) value = (value << 32) + limbs[i];
+    return value;
+  }
+  static void take_limbs(const u64* limbs, u128& sum) {
+    sum = joined_limbs(limbs, RangeLimbs<u64>::kSum);
+  }
+  static void take_limbs(const u64* limbs, U256& sum) {
+    sum = U256{};
+    for (int i = RangeLimbs<u128>::kSum - 1; i >= 0; --i) {
+      sum = shift_left(sum, 32) + widen<4>(u128{limbs[i]});
+    }
+  }
+
+  Exec exec_;
+  HostTable host_;
+  TableOnDevice device_;
+  Scores scores_;
+  Column<u8> labels_;
+  Column<i32> class_labels_;
+  Column<double> weights_f64_;
+  Column<float> weights_f32_;
+  Column<u32> cells_;
+  Memory<RowSoftmax> softmax_;  ///< of scores_, where it was needed
+};
+
+}  // namespace cupel::device

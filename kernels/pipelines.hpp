@@ -1,0 +1,162 @@
+// The seam between states and the device: what a device computes, in plain integers. Implemented
+// once, by templates over where they run (pipeline/pipelines.hpp): on CUDA, and for the tests by
+// g++ on the host. C++17 and the standard library only, so that both compilers read it.
+//
+// Every call returns true, or false when the device ran out of memory or failed; status() says
+// which. Nothing is thrown but std::bad_alloc for memory of the host.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cupel/core/buffer.hpp"
+#include "cupel/core/int.hpp"
+#include "cupel/math/element.hpp"
+#include "cupel/math/rank_fold.hpp"
+
+namespace cupel::device {
+
+enum class Fault : u8 { kNone, kOutOfMemory, kFailed };
+
+struct Status {
+  Fault fault = Fault::kNone;
+  std::string what;  ///< for people: the call and the device's words
+  bool ok() const { return fault == Fault::kNone; }
+};
+
+enum class TaskKind : u8 { kBinary, kMulticlass, kMultilabel };
+
+/// A table as it lies in host memory: TableView in plain types.
+struct HostTable {
+  TaskKind task = TaskKind::kBinary;
+  bool logits = false;
+  i64 rows = 0;
+  i64 columns = 1;  ///< of scores
+  Element element = Element::kF32;
+  const unsigned char* scores = nullptr;
+  i64 row_stride = 0;  ///< bytes
+  i64 column_stride = 0;
+  const u8* binary_labels = nullptr;
+  const i32* class_labels = nullptr;
+  const u8* label_matrix = nullptr;
+  const double* weights_f64 = nullptr;
+  const float* weights_f32 = nullptr;
+  const u32* cells = nullptr;
+  u32 cell_count = 1;
+
+  bool weighted() const { return weights_f64 != nullptr || weights_f32 != nullptr; }
+  i64 problems() const { return task == TaskKind::kBinary ? 1 : columns; }
+};
+
+/// One sorted run of keys in the form that the caller chose: plain, counted or weighted (see
+/// KeyRun).
+template <class Key>
+struct HostRun {
+  Buffer<Key> keys;
+  Buffer<u64> counts;
+  Buffer<u128> weights;
+  u64 rows = 0;  ///< rows behind it, those of zero weight too
+};
+
+/// Runs of segments [problem][cell][label]: index (problem * cells + cell) * 2 + label.
+struct HostRuns {
+  std::vector<HostRun<u32>> narrow;  ///< keys of at most 32 bits
+  std::vector<HostRun<u64>> wide;
+};
+
+/// What the folds of one problem start from and end with.
+template <class M>
+struct ProblemFolds {
+  u64 pos_rows = 0;
+  u64 neg_rows = 0;
+  ClassMass<M> all{};
+  std::vector<RankFold<M>> folds;    ///< one a query; finished
+  std::vector<RangeFold<M>> ranges;  ///< kRankRanges for each kRanges query, in order
+};
+struct HostFolds {
+  std::vector<ProblemFolds<u64>> counted;
+  std::vector<ProblemFolds<u128>> weighted;
+};
+
+/// What to sum of each row; RowSpec in plain types.
+struct RowWork {
+  std::vector<double> thresholds;
+  std::vector<i64> top_k;
+  bool brier = false;
+  bool log_loss = false;
+  bool exact_match = false;
+  double epsilon = 0;
+};
+
+/// Where the sums of a segment (problem, cell) stand among 64-bit limbs. A sum of integers wider
+/// than 32 bits is kept as one limb for each 32 bits of its terms, so that adding never carries.
+struct RowLayout {
+  i64 problems = 1;
+  i64 cells = 1;
+  i64 classes = 2;
+  i64 rules = 0;
+  i64 top_k = 0;
+  i64 mass_limbs = 1;  ///< 1: rows are counted; 4: masses of 128 bits
+  i64 term_limbs = 4;  ///< of a sum of terms below 2^96: 4 for rows, 7 with masses
+
+  // Per class: rows, then the mass, then the mass of hits by rule (masses of rows are the rows).
+  CUPEL_HD i64 class_limbs() const { return 1 + (mass_limbs == 1 ? 0 : 4) + rules * mass_limbs; }
+  CUPEL_HD i64 mass_at() const { return mass_limbs == 1 ? 0 : 1; }
+  CUPEL_HD i64 hits_at(i64 rule) const { return 1 + (mass_limbs == 1 ? 0 : 4) + rule * mass_limbs; }
+  // Per segment.
+  CUPEL_HD i64 segment_limbs() const { return top_k * mass_limbs + 2 * term_limbs + 3; }
+  CUPEL_HD i64 top_k_at(i64 k) const { return k * mass_limbs; }
+  CUPEL_HD i64 brier_at() const { return top_k * mass_limbs; }
+  CUPEL_HD i64 loss_at() const { return brier_at() + term_limbs; }
+  CUPEL_HD i64 clipped_at() const { return loss_at() + term_limbs; }
+  CUPEL_HD i64 outside_at() const { return clipped_at() + 1; }
+  CUPEL_HD i64 overflowed_at() const { return clipped_at() + 2; }
+
+  CUPEL_HD i64 segments() const { return problems * cells; }
+  CUPEL_HD i64 class_total() const { return segments() * classes * class_limbs(); }
+  CUPEL_HD i64 total() const { return class_total() + segments() * segment_limbs(); }
+  /// Index of the first limb of a class, and of a segment.
+  CUPEL_HD i64 class_first(i64 segment, i64 cls) const {
+    return (segment * classes + cls) * class_limbs();
+  }
+  CUPEL_HD i64 segment_first(i64 segment) const {
+    return class_total() + segment * segment_limbs();
+  }
+};
+
+struct BadRows {
+  i64 rows = 0;
+  i64 first_row = -1;
+  i64 first_column = -1;
+};
+
+class Pipelines {
+ public:
+  virtual ~Pipelines() = default;
+  virtual const Status& status() const = 0;
+  /// Forgets an earlier out-of-memory; a failure stays.
+  virtual void recover() = 0;
+  virtual i64 free_bytes() = 0;
+
+  /// Brings a table to the device. Columns that are there from the last call, at the same addresses
+  /// and of the same shape, stay where `keep` says that they have not changed.
+  virtual bool set_table(const HostTable& table, bool keep) = 0;
+  /// Drops the columns on the device.
+  virtual void drop_table() = 0;
+
+  // What follows speaks of the table that was set.
+
+  virtual bool bad_rows(BadRows& out) = 0;
+  /// Sorted runs of problems [first, last), every cell, both labels.
+  virtual bool runs(i64 first, i64 last, HostRuns& out) = 0;
+  /// Whether the runs of so many problems, without cells, come from histograms: then they are
+  /// small, and answers are better read off them than folded.
+  virtual bool has_histograms(i64 problems) const = 0;
+  /// Answers of problems [first, last) over all rows, cells ignored.
+  virtual bool folds(i64 first, i64 last, const std::vector<RankQuery>& queries,
+                     HostFolds& out) = 0;
+  /// Row sums as limbs.
+  virtual bool row_sums(const RowWork& work, RowLayout& layout, std::vector<u64>& limbs) = 0;
+};
+
+}  // namespace cupel::device

@@ -1,0 +1,164 @@
+// The executor of the pipelines on the host: Thrust's algorithms with a host system (OpenMP, or one
+// thread for ThreadSanitizer) where the device has CUB's, and kernels as loops. Device memory is
+// memory of the host that is filled with a pattern, bounded, and counted; a launch can be told to
+// fail.
+#pragma once
+
+#include <thrust/copy.h>
+#include <thrust/execution_policy.h>
+#include <thrust/for_each.h>
+#include <thrust/iterator/counting_iterator.h>
+#include <thrust/iterator/transform_iterator.h>
+#include <thrust/scan.h>
+#include <thrust/sort.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "block.hpp"
+#include "pipelines.hpp"
+
+namespace cupel::sim {
+
+using device::Fault;
+using device::Status;
+
+struct HostExecOptions {
+  i64 memory = i64{1} << 40;  ///< bytes that may be allocated at a time
+  i64 fail_at_launch = 0;     ///< this launch (from 1) fails; 0: none
+  i64 blocks = 3;             ///< that fill the device: few, so that they go around
+  i64 shared_bytes = 99 * 1024;
+};
+
+class HostExec {
+ public:
+  explicit HostExec(const HostExecOptions& options, i64* live_bytes = nullptr)
+      : options_(options), live_(live_bytes) {}
+
+  bool ok() const { return status_.ok(); }
+  const Status& status() const { return status_; }
+  void recover() {
+    if (status_.fault == Fault::kOutOfMemory) status_ = {};
+  }
+  i64 free_bytes() const { return options_.memory - used_; }
+
+  void* allocate(i64 bytes) {
+    if (!ok()) return nullptr;
+    if (used_ + bytes > options_.memory) {
+      status_ = {Fault::kOutOfMemory, "out of device memory"};
+      return nullptr;
+    }
+    count(bytes);
+    void* memory = std::aligned_alloc(256, static_cast<std::size_t>((bytes + 511) / 256 * 256));
+    std::memset(memory, 0xA5, static_cast<std::size_t>(bytes));
+    return memory;
+  }
+  void release(void* memory, i64 bytes) {
+    count(-bytes);
+    std::free(memory);
+  }
+
+  void zero(void* to, i64 bytes) {
+    if (ok() && bytes > 0) std::memset(to, 0, static_cast<std::size_t>(bytes));
+  }
+  void to_device(void* to, const void* from, i64 bytes) { copy(to, from, bytes); }
+  void to_host(void* to, const void* from, i64 bytes) { copy(to, from, bytes); }
+
+  template <class Functor>
+  void for_each(i64 n, Functor functor) {
+    if (!started() || n <= 0) return;
+    thrust::for_each_n(thrust::device, thrust::counting_iterator<i64>(0), n, functor);
+  }
+
+  template <class Program>
+  i64 blocks_for(const Program&) const {
+    return options_.blocks;
+  }
+  i64 most_shared_bytes() const { return options_.shared_bytes; }
+
+  template <class Program>
+  void launch(const Program& program, i64 blocks) {
+    if (!started() || blocks <= 0) return;
+    if (program.shared_bytes() > options_.shared_bytes) {
+      status_ = {Fault::kFailed, "a program asks for more shared memory than there is"};
+      return;
+    }
+    thrust::for_each_n(thrust::device, thrust::counting_iterator<i64>(0), blocks,
+                       RunBlock<Program>{program, blocks});
+  }
+
+  template <class Key>
+  void sort(Key* keys, Key*, const std::vector<i64>& starts, int) {
+    if (!started()) return;
+    for (std::size_t s = 0; s + 1 < starts.size(); ++s) {
+      thrust::sort(thrust::device, keys + starts[s], keys + starts[s + 1]);
+    }
+  }
+  template <class Key>
+  void sort_pairs(Key* keys, u64* values, Key*, u64*, const std::vector<i64>& starts, int) {
+    if (!started()) return;
+    for (std::size_t s = 0; s + 1 < starts.size(); ++s) {
+      thrust::sort_by_key(thrust::device, keys + starts[s], keys + starts[s + 1],
+                          values + starts[s]);
+    }
+  }
+
+  template <class Predicate>
+  i64 select(i64 n, Predicate predicate, u64* out) {
+    if (!started()) return 0;
+    const auto first = thrust::counting_iterator<u64>(0);
+    const auto holds = [predicate](u64 i) { return predicate(static_cast<i64>(i)); };
+    return thrust::copy_if(thrust::device, first, first + n, out, holds) - out;
+  }
+
+  template <class MassOf>
+  void scan_masses(i64 n, MassOf mass_of, u128* out) {
+    if (!started()) return;
+    const auto masses = thrust::make_transform_iterator(
+        thrust::counting_iterator<i64>(0),
+        [mass_of, n](i64 i) { return i < n ? mass_of(i) : u128{0}; });
+    thrust::exclusive_scan(thrust::device, masses, masses + n + 1, out, u128{0});
+  }
+
+  i64 launches() const { return launches_; }
+
+ private:
+  template <class Program>
+  struct RunBlock {
+    Program program;
+    i64 blocks;
+    void operator()(i64 index) const {
+      // One byte more than asked for would be seen by the sanitizers.
+      const std::size_t bytes = static_cast<std::size_t>(program.shared_bytes());
+      std::vector<u128> shared((bytes + sizeof(u128) - 1) / sizeof(u128));
+      std::memset(shared.data(), 0x5A, shared.size() * sizeof(u128));
+      device::HostBlock block(reinterpret_cast<unsigned char*>(shared.data()), index, blocks,
+                              Program::kThreads);
+      program(block);
+    }
+  };
+
+  bool started() {
+    if (!ok()) return false;
+    if (++launches_ == options_.fail_at_launch) {
+      status_ = {Fault::kFailed, "a launch was made to fail"};
+    }
+    return ok();
+  }
+  void copy(void* to, const void* from, i64 bytes) {
+    if (ok() && bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  }
+  void count(i64 bytes) {
+    used_ += bytes;
+    if (live_ != nullptr) *live_ = used_;
+  }
+
+  HostExecOptions options_;
+  Status status_;
+  i64 used_ = 0;
+  i64 launches_ = 0;
+  i64* live_;  ///< where a test looks for memory that was not given back
+};
+
+}  // namespace cupel::sim

@@ -1,0 +1,483 @@
+// The pipelines and kernels of the GPU, run on the host, against the CPU backend: every state, byte
+// for byte. What this cannot show: races between threads of a block, launch limits, CUB, speed.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "cupel/core/bytes.hpp"
+#include "sim_backend.hpp"
+#include "support/rank_data.hpp"
+
+namespace cupel::sim {
+namespace {
+
+using test::Draws;
+using test::ScoreShape;
+
+/// A table with all of its columns.
+struct OwnedTable {
+  TableView view;
+  std::vector<std::byte> scores;
+  std::vector<u8> labels;
+  std::vector<i32> classes;
+  std::vector<double> weights_f64;
+  std::vector<float> weights_f32;
+  std::vector<u32> cells;
+};
+
+enum class Weights : u8 { kNone, kF64, kF32 };
+enum class Order : u8 { kRows, kColumns, kGaps };
+
+struct Spec {
+  Task task = Task::kBinary;
+  DType dtype = DType::kF32;
+  bool logits = false;
+  i64 rows = 0;
+  i64 classes = 2;
+  Weights weights = Weights::kNone;
+  u32 cells = 1;
+  Order order = Order::kRows;
+  ScoreShape shape = ScoreShape::kNormal;
+
+  std::string text() const {
+    return fmt::format("{} {}{} {} rows, {} classes, weights {}, {} cells, order {}, {}",
+                       task_name(task), dtype_name(dtype), logits ? " logits" : "", rows, classes,
+                       static_cast<int>(weights), cells, static_cast<int>(order),
+                       test::shape_name(shape));
+  }
+};
+
+u16 half_of(float value) {
+  // Truncated: which value a test draws does not matter, that it is finite does.
+  const u32 bits = std::bit_cast<u32>(value);
+  const int exponent = static_cast<int>(bits >> 23 & 0xFF) - 112;
+  const u32 sign = bits >> 16 & 0x8000;
+  if (exponent <= 0) return static_cast<u16>(sign);
+  if (exponent >= 31) return static_cast<u16>(sign | 0x7BFF);
+  return static_cast<u16>(sign | static_cast<u32>(exponent) << 10 | (bits >> 13 & 0x3FF));
+}
+
+template <class T>
+void put(std::byte* at, T value) {
+  std::memcpy(at, &value, sizeof value);
+}
+
+void put_score(DType dtype, std::byte* at, double value) {
+  const double whole = std::clamp(value * 40, -100.0, 100.0);
+  switch (dtype) {
+    case DType::kBool:
+      return put(at, static_cast<u8>(value > 0.3));
+    case DType::kI8:
+      return put(at, static_cast<i8>(whole));
+    case DType::kI16:
+      return put(at, static_cast<i16>(whole * 100));
+    case DType::kI32:
+      return put(at, static_cast<i32>(whole * 1e6));
+    case DType::kI64:
+      return put(at, static_cast<i64>(whole * 9e16));
+    case DType::kU8:
+      return put(at, static_cast<u8>(std::abs(whole)));
+    case DType::kU16:
+      return put(at, static_cast<u16>(std::abs(whole) * 100));
+    case DType::kU32:
+      return put(at, static_cast<u32>(std::abs(whole) * 1e7));
+    case DType::kU64:
+      return put(at, static_cast<u64>(std::abs(whole) * 1.8e17));
+    case DType::kF16:
+      return put(at, half_of(static_cast<float>(value)));
+    case DType::kBF16:
+      return put(at, static_cast<u16>(std::bit_cast<u32>(static_cast<float>(value)) >> 16));
+    case DType::kF32:
+      return put(at, static_cast<float>(value));
+    default:
+      return put(at, value + 1e-12 * value);
+  }
+}
+
+OwnedTable make_table(const Spec& spec, u64 seed) {
+  Draws draws(seed);
+  OwnedTable out;
+  TableView& view = out.view;
+  view.task = spec.task;
+  view.logits = spec.logits;
+  view.rows = spec.rows;
+  view.classes = spec.task == Task::kBinary ? 2 : spec.classes;
+  const i64 columns = spec.task == Task::kBinary ? 1 : spec.classes;
+  const i64 size = dtype_size(spec.dtype);
+  const i64 gap = spec.order == Order::kGaps ? 3 : 0;
+  const i64 row_stride = spec.order == Order::kColumns ? size : columns * (size + gap) + gap;
+  const i64 column_stride = spec.order == Order::kColumns ? spec.rows * size : size + gap;
+  // Starts at an odd address.
+  out.scores.resize(static_cast<std::size_t>(spec.rows * (columns * (size + gap) + gap) + 17));
+  std::byte* data = out.scores.data() + 1;
+  for (i64 row = 0; row < spec.rows; ++row) {
+    const i64 cls = static_cast<i64>(draws.below(static_cast<u64>(view.classes)));
+    for (i64 j = 0; j < columns; ++j) {
+      const bool positive = spec.shape == ScoreShape::kAllPositive ||
+                            (spec.shape != ScoreShape::kAllNegative && draws.below(3) == 0);
+      if (spec.task != Task::kMulticlass) out.labels.push_back(positive ? 1 : 0);
+      const bool high = spec.task == Task::kMulticlass ? j == cls : positive;
+      put_score(spec.dtype, data + row * row_stride + j * column_stride,
+                static_cast<double>(test::draw_score(spec.shape, high, row * columns + j,
+                                                     spec.rows * columns, draws)));
+    }
+    if (spec.task == Task::kMulticlass) out.classes.push_back(static_cast<i32>(cls));
+    const double weight =
+        draws.below(4) == 0 ? 0.0 : static_cast<double>(draws.next() >> 40) * 0x1p-20;
+    if (spec.weights == Weights::kF64) out.weights_f64.push_back(weight);
+    if (spec.weights == Weights::kF32) out.weights_f32.push_back(static_cast<float>(weight));
+    if (spec.cells > 1) out.cells.push_back(static_cast<u32>(draws.below(spec.cells)));
+  }
+  // One more, so that an empty table has columns too.
+  out.labels.push_back(0);
+  out.classes.push_back(0);
+  out.cells.push_back(0);
+  out.weights_f64.push_back(0);
+  out.weights_f32.push_back(0);
+  view.scores.data = data;
+  view.scores.dtype = spec.dtype;
+  view.scores.item_bytes = size;
+  view.scores.shape = spec.task == Task::kBinary ? std::vector<i64>{spec.rows}
+                                                 : std::vector<i64>{spec.rows, columns};
+  view.scores.strides = spec.task == Task::kBinary ? std::vector<i64>{row_stride}
+                                                   : std::vector<i64>{row_stride, column_stride};
+  if (spec.task == Task::kBinary) view.binary_labels = out.labels.data();
+  if (spec.task == Task::kMulticlass) view.class_labels = out.classes.data();
+  if (spec.task == Task::kMultilabel) view.label_matrix = out.labels.data();
+  if (spec.weights == Weights::kF64) view.weights_f64 = out.weights_f64.data();
+  if (spec.weights == Weights::kF32) view.weights_f32 = out.weights_f32.data();
+  if (spec.cells > 1) view.cells = out.cells.data();
+  view.cell_count = spec.cells;
+  return out;
+}
+
+template <class State>
+std::vector<std::byte> bytes_of(const State& state) {
+  ByteWriter writer;
+  state.encode(writer);
+  return writer.take();
+}
+
+template <class State>
+void expect_equal_states(const Result<std::vector<std::vector<State>>>& got,
+                         const Result<std::vector<std::vector<State>>>& wanted, const char* what) {
+  ASSERT_TRUE(wanted.ok()) << wanted.error().text();
+  ASSERT_TRUE(got.ok()) << got.error().text();
+  ASSERT_EQ(got->size(), wanted->size()) << what;
+  for (std::size_t p = 0; p < wanted->size(); ++p) {
+    ASSERT_EQ((*got)[p].size(), (*wanted)[p].size()) << what;
+    for (std::size_t c = 0; c < (*wanted)[p].size(); ++c) {
+      ASSERT_EQ(bytes_of((*got)[p][c]), bytes_of((*wanted)[p][c]))
+          << what << " of problem " << p << ", cell " << c;
+    }
+  }
+}
+
+std::vector<RankQuery> all_queries() {
+  std::vector<RankQuery> queries;
+  for (int kind = 0; kind <= static_cast<int>(RankQueryKind::kRanges); ++kind) {
+    queries.push_back({static_cast<RankQueryKind>(kind), Fraction{3, 10}});
+    queries.push_back({static_cast<RankQueryKind>(kind), Fraction{19, 20}});
+  }
+  return queries;
+}
+
+std::vector<RowSpec> all_row_specs(const Spec& spec) {
+  RowSpec all;
+  all.thresholds = spec.task == Task::kMulticlass ? std::vector<double>{0}
+                                                  : std::vector<double>{0.5, 0.0, -3.25};
+  if (spec.task == Task::kMulticlass) all.top_k = {1, 2, 5};
+  all.brier = true;
+  all.log_loss = true;
+  all.exact_match = spec.task == Task::kMultilabel;
+  RowSpec brier;
+  brier.brier = true;
+  RowSpec loss;
+  loss.log_loss = true;
+  RowSpec hits;
+  hits.thresholds = {spec.task == Task::kMulticlass ? 0.0 : 0.25};
+  return {all, brier, loss, hits, RowSpec{}};
+}
+
+void expect_equal(const Spec& spec, const SimOptions& options = {}) {
+  SCOPED_TRACE(spec.text());
+  const OwnedTable table = make_table(spec, 20261124);
+  auto cpu = make_cpu_backend(1);
+  auto sim = make_sim_backend(options);
+  const i64 problems = table.view.problems();
+  expect_equal_states(sim->rank_tables(table.view, 0, problems),
+                      cpu->rank_tables(table.view, 0, problems), "rank tables");
+  if (problems > 2) {
+    expect_equal_states(sim->rank_tables(table.view, 1, problems - 1),
+                        cpu->rank_tables(table.view, 1, problems - 1), "some rank tables");
+  }
+  const auto queries = all_queries();
+  const auto got = sim->rank_summaries(table.view, 0, problems, queries);
+  const auto wanted = cpu->rank_summaries(table.view, 0, problems, queries);
+  ASSERT_TRUE(got.ok()) << got.error().text();
+  ASSERT_TRUE(wanted.ok()) << wanted.error().text();
+  ASSERT_EQ(got->size(), wanted->size());
+  for (std::size_t p = 0; p < wanted->size(); ++p) {
+    const RankSummary& a = (*got)[p];
+    const RankSummary& b = (*wanted)[p];
+    EXPECT_TRUE(a.kind == b.kind && a.weighted == b.weighted && a.pos_rows == b.pos_rows &&
+                a.neg_rows == b.neg_rows && a.pos == b.pos && a.neg == b.neg);
+    ASSERT_EQ(a.answers.size(), b.answers.size());
+    for (std::size_t q = 0; q < b.answers.size(); ++q) {
+      ASSERT_TRUE(a.answers[q] == b.answers[q])
+          << "query " << static_cast<int>(queries[q].kind) << " of problem " << p;
+    }
+  }
+  for (const RowSpec& rows : all_row_specs(spec)) {
+    expect_equal_states(sim->row_sums(table.view, rows), cpu->row_sums(table.view, rows),
+                        "row sums");
+  }
+  const auto bad = sim->bad_scores(table.view);
+  ASSERT_TRUE(bad.ok());
+  EXPECT_EQ(bad->rows, 0);
+  EXPECT_EQ(bad->first_row, -1);
+}
+
+constexpr DType kNumeric[]{DType::kBool, DType::kI8,  DType::kI16, DType::kI32, DType::kI64,
+                           DType::kU8,   DType::kU16, DType::kU32, DType::kU64, DType::kF16,
+                           DType::kBF16, DType::kF32, DType::kF64};
+
+TEST(Sim, EveryDtypeOfABinaryTable) {
+  for (const DType dtype : kNumeric) {
+    for (const bool logits : {false, true}) {
+      for (const Weights weights : {Weights::kNone, Weights::kF64, Weights::kF32}) {
+        Spec spec;
+        spec.dtype = dtype;
+        spec.logits = logits;
+        spec.weights = weights;
+        spec.rows = 3000;
+        expect_equal(spec);
+        spec.cells = 5;
+        spec.shape = ScoreShape::kFewValues;
+        expect_equal(spec);
+      }
+    }
+  }
+}
+
+TEST(Sim, AwkwardSizes) {
+  for (const i64 rows : {0, 1, 2, 31, 32, 33, 255, 256, 257, 1023, 1024, 1025, 4095, 4096, 4097,
+                         32767, 32768, 32769, 100'001}) {
+    for (const Weights weights : {Weights::kNone, Weights::kF64}) {
+      Spec spec;
+      spec.rows = rows;
+      spec.weights = weights;
+      expect_equal(spec);
+      spec.cells = 3;
+      expect_equal(spec);
+    }
+  }
+}
+
+TEST(Sim, EveryShapeOfScores) {
+  for (const ScoreShape shape : test::kAllShapes) {
+    for (const DType dtype : {DType::kF32, DType::kF64, DType::kF16, DType::kBF16}) {
+      Spec spec;
+      spec.shape = shape;
+      spec.dtype = dtype;
+      spec.rows = 70'000;
+      expect_equal(spec);
+      spec.weights = Weights::kF32;
+      spec.cells = 2;
+      spec.rows = 5000;
+      expect_equal(spec);
+    }
+  }
+}
+
+// Enough rows for histograms; sorted otherwise.
+TEST(Sim, HistogramsOfHalves) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    for (const ScoreShape shape :
+         {ScoreShape::kNormal, ScoreShape::kAllEqual, ScoreShape::kSigmoid, ScoreShape::kSpecial}) {
+      Spec spec;
+      spec.dtype = dtype;
+      spec.shape = shape;
+      spec.rows = (i64{1} << 17) + 3;
+      expect_equal(spec);
+      spec.cells = 3;
+      expect_equal(spec);
+    }
+  }
+  Spec labels;
+  labels.task = Task::kMultilabel;
+  labels.dtype = DType::kF16;
+  labels.classes = 3;
+  labels.rows = i64{1} << 17;
+  expect_equal(labels);
+}
+
+TEST(Sim, Matrices) {
+  for (const Task task : {Task::kMulticlass, Task::kMultilabel}) {
+    for (const bool logits : {false, true}) {
+      for (const i64 classes : {1, 2, 3, 8, 9, 33, 64, 65, 130}) {
+        for (const Order order : {Order::kRows, Order::kColumns, Order::kGaps}) {
+          Spec spec;
+          spec.task = task;
+          spec.logits = logits;
+          spec.classes = classes;
+          spec.order = order;
+          spec.rows = classes > 32 ? 120 : 400;
+          spec.shape = logits ? ScoreShape::kNormal : ScoreShape::kSigmoid;
+          spec.weights = static_cast<Weights>(classes % 3);
+          spec.cells = classes % 2 == 0 ? 4 : 1;
+          expect_equal(spec);
+        }
+      }
+      for (const DType dtype : kNumeric) {
+        Spec spec;
+        spec.task = task;
+        spec.logits = logits;
+        spec.dtype = dtype;
+        spec.classes = 11;
+        spec.rows = 500;
+        spec.cells = 2;
+        expect_equal(spec);
+      }
+    }
+  }
+}
+
+// More segments than a block's shared memory has counters for.
+TEST(Sim, ThousandsOfSegments) {
+  Spec spec;
+  spec.rows = 20'000;
+  spec.cells = 5000;
+  expect_equal(spec);
+  spec.weights = Weights::kF64;
+  expect_equal(spec);
+  Spec labels;
+  labels.task = Task::kMultilabel;
+  labels.classes = 600;
+  labels.cells = 3;
+  labels.rows = 60;
+  expect_equal(labels);
+}
+
+TEST(Sim, OneBlockAndMany) {
+  Spec spec;
+  spec.rows = 50'000;
+  spec.cells = 2;
+  for (const i64 blocks : {1, 2, 64}) {
+    SimOptions options;
+    options.blocks = blocks;
+    expect_equal(spec, options);
+  }
+}
+
+TEST(Sim, BadScoresAreFoundWhereTheCpuFindsThem) {
+  auto cpu = make_cpu_backend(1);
+  auto sim = make_sim_backend();
+  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kF32, DType::kF64}) {
+    for (const Order order : {Order::kRows, Order::kColumns, Order::kGaps}) {
+      Spec spec;
+      spec.task = Task::kMultilabel;
+      spec.dtype = dtype;
+      spec.classes = 7;
+      spec.rows = 1000;
+      spec.order = order;
+      OwnedTable table = make_table(spec, 5);
+      const u64 bad_bits = dtype == DType::kF16    ? 0xFC00u
+                           : dtype == DType::kBF16 ? 0x7FC0u
+                           : dtype == DType::kF32  ? 0xFF800000u
+                                                   : 0x7FF8000000000001u;
+      for (const auto& [row, column] : {std::pair{999, 6}, {500, 3}, {500, 2}, {17, 5}}) {
+        std::memcpy(const_cast<std::byte*>(table.view.scores.at(row, column)), &bad_bits,
+                    static_cast<std::size_t>(dtype_size(dtype)));
+        const auto got = sim->bad_scores(table.view);
+        const auto wanted = cpu->bad_scores(table.view);
+        ASSERT_TRUE(got.ok() && wanted.ok());
+        EXPECT_EQ(got->rows, wanted->rows);
+        EXPECT_EQ(got->first_row, row);
+        EXPECT_EQ(got->first_column, column);
+        EXPECT_EQ(wanted->first_column, column);
+      }
+    }
+  }
+}
+
+// An out-of-memory or a failure in any launch is an error of its kind, gives all memory back, and
+// does not stick (the first) or does (the second).
+TEST(Sim, FaultsAreErrorsAndLeakNothing) {
+  Spec spec;
+  spec.rows = 3000;
+  spec.cells = 2;
+  spec.weights = Weights::kF64;
+  const OwnedTable table = make_table(spec, 9);
+  const auto queries = all_queries();
+  const auto calls = [&](DeviceBackend& backend) {
+    int failures = 0;
+    failures += backend.rank_tables(table.view, 0, 1).ok() ? 0 : 1;
+    failures += backend.rank_summaries(table.view, 0, 1, queries).ok() ? 0 : 1;
+    failures += backend.row_sums(table.view, all_row_specs(spec)[0]).ok() ? 0 : 1;
+    failures += backend.bad_scores(table.view).ok() ? 0 : 1;
+    return failures;
+  };
+  i64 live = 0;
+  int with_failures = 0;
+  for (i64 launch = 1; launch < 80; ++launch) {
+    SimOptions options;
+    options.fail_at_launch = launch;
+    options.live_bytes = &live;
+    auto sim = make_sim_backend(options);
+    if (calls(*sim) == 0) break;
+    ++with_failures;
+    EXPECT_EQ(sim->trouble(), DeviceTrouble::kFailed);
+    EXPECT_EQ(calls(*sim), 4) << "a failed device went on";
+    sim.reset();
+    EXPECT_EQ(live, 0);
+  }
+  EXPECT_GT(with_failures, 10);
+  auto cpu = make_cpu_backend(1);
+  for (i64 memory = 1 << 10; memory < i64{1} << 22; memory += memory / 3) {
+    SimOptions options;
+    options.memory = memory;
+    options.live_bytes = &live;
+    auto sim = make_sim_backend(options);
+    const auto tables = sim->rank_tables(table.view, 0, 1);
+    if (tables.ok()) {
+      expect_equal_states(tables, cpu->rank_tables(table.view, 0, 1), "tight");
+    } else {
+      EXPECT_EQ(sim->trouble(), DeviceTrouble::kOutOfMemory);
+      EXPECT_EQ(tables.error().code, ErrorCode::kBackend);
+      EXPECT_EQ(live, 0);
+      EXPECT_TRUE(sim->bad_scores(TableView{}).ok()) << "an out-of-memory stuck";
+    }
+  }
+}
+
+// Columns that are held are not copied again, and never taken for others.
+TEST(Sim, HeldColumnsAreThoseOfTheTable) {
+  Spec spec;
+  spec.rows = 2000;
+  OwnedTable a = make_table(spec, 1);
+  OwnedTable b = make_table(spec, 2);
+  auto cpu = make_cpu_backend(1);
+  auto sim = make_sim_backend();
+  sim->hold_columns(true);
+  for (const OwnedTable* table : {&a, &b, &a}) {
+    ASSERT_TRUE(sim->bad_scores(table->view).ok());
+    expect_equal_states(sim->rank_tables(table->view, 0, 1), cpu->rank_tables(table->view, 0, 1),
+                        "held");
+    expect_equal_states(sim->row_sums(table->view, all_row_specs(spec)[0]),
+                        cpu->row_sums(table->view, all_row_specs(spec)[0]), "held");
+  }
+  sim->hold_columns(false);
+  a.scores = b.scores;
+  a.view.scores.data = a.scores.data() + 1;
+  expect_equal_states(sim->rank_tables(a.view, 0, 1), cpu->rank_tables(a.view, 0, 1), "changed");
+}
+
+}  // namespace
+}  // namespace cupel::sim
