@@ -77,6 +77,27 @@ void say_failures(const std::vector<EvalFailure>& failures) {
   for (const EvalFailure& failure : failures) say(failure.error.text());
 }
 
+std::string document(const Detail::Object& object) {
+  // compact_json() takes objects: the value of {"key":value} is what stands between.
+  const auto value_of = [](const Detail& detail) {
+    const std::string wrapped = compact_json({{"v", detail}});
+    constexpr std::size_t kBefore = 5;  // {"v":
+    return wrapped.substr(kBefore, wrapped.size() - kBefore - 1);
+  };
+  std::vector<std::string> members;
+  for (const auto& [name, value] : object) {
+    const auto* list = std::get_if<Detail::List>(&value.held());
+    std::string text = list == nullptr || list->empty() ? value_of(value) : std::string();
+    if (text.empty()) {
+      std::vector<std::string> lines;
+      for (const Detail& element : *list) lines.push_back("    " + value_of(element));
+      text = fmt::format("[\n{}\n  ]", fmt::join(lines, ",\n"));
+    }
+    members.push_back(fmt::format("  \"{}\": {}", name, text));
+  }
+  return fmt::format("{{\n{}\n}}\n", fmt::join(members, ",\n"));
+}
+
 int show(const std::string& text, const std::string& output) {
   const auto written = write_output(output, text);
   return written ? kExitOk : fail(written.error());

@@ -24,9 +24,11 @@ constexpr int kExitPartial = 4;
 /// No limit to the number of arguments.
 constexpr std::size_t kAnyNumber = static_cast<std::size_t>(-1);
 
+int run_devices(const std::vector<std::string>& arguments);
 int run_eval(const std::vector<std::string>& arguments);
 int run_inspect(const std::vector<std::string>& arguments);
 int run_metrics(const std::vector<std::string>& arguments);
+int run_selftest(const std::vector<std::string>& arguments);
 
 std::string_view program_version();
 
@@ -45,6 +47,8 @@ struct ColumnArguments {
 ReportStyle output_style(bool to_file);
 /// Failures on standard error, one line each.
 void say_failures(const std::vector<EvalFailure>& failures);
+/// An object as JSON, a member per line, and an element per line where a member is a list.
+std::string document(const Detail::Object& object);
 /// Writes the text of a command that only shows something; returns the exit code.
 int show(const std::string& text, const std::string& output = {});
 

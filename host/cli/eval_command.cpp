@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "cli/backend_options.hpp"
 #include "cli/command.hpp"
 #include "cli/output.hpp"
 #include "cli/progress.hpp"
@@ -19,8 +20,6 @@ constexpr std::string_view kExamples =
     "  cupel eval 'dumps/**/*.npz' --format json -o results.json\n"
     "  cupel eval score.npy --label y_true.npy --weight w.npy\n"
     "  zcat scores.csv.gz | cupel eval - --score p --label y\n";
-
-constexpr i64 kMostThreads = 4096;
 
 struct EvalArguments {
   EvalRequest request;
@@ -58,24 +57,13 @@ void EvalArguments::declare(Arguments& arguments) {
   arguments.section("running");
   arguments.text("--backend", "B", request.backend, "auto, cpu, cuda, cuda:N (CUPEL_BACKEND)");
   arguments.text("--threads", "N", threads, "0: all that there are");
-  arguments.text("--mem", "SIZE", memory, "memory to stay within, such as 512M or 4G");
+  arguments.text("--mem", "SIZE", memory, "memory for classes ranked at a time, such as 512M or 4G");
   arguments.section("output");
   arguments.text("--format", "F", format_name, "table, json, jsonl, csv or md");
   arguments.text("-o,--output", "FILE", output, "write results there, whole or not at all");
   arguments.flag("-q,--quiet", quiet, "no progress, notices or warnings");
   arguments.flag("-v,--verbose", verbose,
                  "what was read, the plan and the times, on standard error");
-}
-
-Result<void> check_backend(const std::string& name) {
-  if (name.starts_with("cuda:")) {
-    const auto ordinal = parse_integer("device of --backend", name.substr(5), 0, 1023);
-    if (!ordinal) return ordinal.error();
-    return {};
-  }
-  const auto known = parse_choice("backend", name, {"auto", "cpu", "cuda"});
-  if (!known) return known.error();
-  return {};
 }
 
 Result<void> EvalArguments::apply(const Arguments& arguments) {
@@ -112,11 +100,12 @@ Result<void> EvalArguments::apply(const Arguments& arguments) {
     if (!bytes) return bytes.error();
     request.memory = *bytes;
   }
-  if (!arguments.given("--backend")) {
-    const char* preset = std::getenv("CUPEL_BACKEND");
-    if (preset != nullptr && *preset != '\0') request.backend = preset;
-  }
-  if (auto done = check_backend(request.backend); !done) return done.error();
+  auto backend = backend_name(arguments.given("--backend") ? request.backend : std::string());
+  if (!backend) return backend.error();
+  request.backend = std::move(*backend);
+  const auto device = device_options();
+  if (!device) return device.error();
+  request.device = *device;
   if (!output.empty()) return check_output_path(output);
   return {};
 }

@@ -14,6 +14,8 @@ constexpr Command kCommands[] = {
     {"eval", "metrics of prediction dumps", run_eval},
     {"inspect", "columns, types, shapes, roles that eval would pick", run_inspect},
     {"metrics", "what there is; NAME: formula, options, edge cases, an example", run_metrics},
+    {"devices", "what can compute here, and why a GPU is not usable", run_devices},
+    {"selftest", "cpu against every other backend, bit for bit, at awkward sizes", run_selftest},
 };
 
 constexpr std::string_view kExamples =

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "backend/thread_pool.hpp"
+#include "cupel/backend/choose.hpp"
 #include "eval/compute.hpp"
 #include "eval/prepare.hpp"
 #include "eval/roles.hpp"
@@ -19,29 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-struct ChosenBackend {
-  std::unique_ptr<Backend> backend;
-  std::string fallback;
-};
-
-Result<ChosenBackend> choose_backend(const EvalRequest& request) {
-  constexpr std::string_view kNoCuda = "this build has no CUDA backend";
-  const std::string& wanted = request.backend;
-  if (wanted == "cuda" || wanted.starts_with("cuda:")) {
-    return Error{ErrorCode::kBackend, "",
-                 fmt::format("backend '{}' is not usable: {}", wanted, kNoCuda),
-                 "use --backend auto or cpu"};
-  }
-  if (wanted != "auto" && wanted != "cpu") {
-    return usage_error(fmt::format("unknown backend '{}'", wanted),
-                       "use auto, cpu, cuda or cuda:N");
-  }
-  ChosenBackend chosen;
-  chosen.backend = make_cpu_backend(request.threads);
-  if (wanted == "auto") chosen.fallback = kNoCuda;
-  return chosen;
 }
 
 /// An open dump with its columns bound.
@@ -58,12 +36,14 @@ class Evaluator {
   Result<EvalReport> run() {
     const auto start = Clock::now();
     if (auto checked = check_request(); !checked) return checked.error();
-    auto chosen = choose_backend(request_);
+    BackendChoice choice;
+    choice.name = request_.backend;
+    choice.threads = request_.threads;
+    choice.provider = request_.device_provider;
+    choice.device = request_.device;
+    auto chosen = choose_backend(choice);
     if (!chosen) return chosen.error();
-    backend_ = std::move(chosen->backend);
-    report_.backend = backend_->info().name;
-    report_.device = backend_->info().device;
-    report_.fallback = chosen->fallback;
+    backend_ = std::move(*chosen);
     Detail::List plans;
     std::vector<std::vector<std::string>> groups;
     if (request_.pool) {
@@ -78,6 +58,7 @@ class Evaluator {
       }
       auto done = evaluate_one(groups[i], plans);
       if (done.ok()) continue;
+      take_notes(groups[i]);  // the next dump's plan should not have them
       // A dump that fails leaves the others alone; a backend that fails does not.
       if (done.error().code == ErrorCode::kBackend || groups.size() == 1) return done.error();
       report_.failures.push_back({groups[i].front(), done.error()});
@@ -87,6 +68,11 @@ class Evaluator {
     }
     if (report_.failures.size() == groups.size()) return report_.failures.front().error;
     report_.plan.emplace_back("dumps", std::move(plans));
+    // Only now is it known what computed.
+    const BackendInfo info = backend_->info();
+    report_.backend = info.name;
+    report_.device = info.device;
+    report_.fallback = backend_->fallback();
     report_.total_s = seconds_since(start);
     return std::move(report_);
   }
@@ -192,18 +178,19 @@ class Evaluator {
       return outcome.error();
     }
     for (EvalResult& result : results) {
-      result.dump = paths.size() == 1 ? paths.front() : pool_name(paths);
+      result.dump = dump_name(paths);
       report_.results.push_back(std::move(result));
     }
     for (EvalInput& input : inputs) report_.inputs.push_back(std::move(input));
     report_.compute_s += compute_s;
     for (const PreparedTable& part : parts) rows_done_ += part.view.rows;
-    plans.push_back(describe_plan(paths, opened, parts, states));
+    plans.push_back(describe_plan(paths, opened, parts, states, take_notes(paths)));
     warn_of_dropped(paths, parts);
     return {};
   }
 
-  static std::string pool_name(const std::vector<std::string>& paths) {
+  static std::string dump_name(const std::vector<std::string>& paths) {
+    if (paths.size() == 1) return paths.front();
     return fmt::format("{} (+{} more)", paths.front(), paths.size() - 1);
   }
 
@@ -278,7 +265,7 @@ class Evaluator {
   static Detail describe_plan(const std::vector<std::string>& paths,
                               const std::vector<OpenDump>& opened,
                               const std::vector<PreparedTable>& parts,
-                              const std::vector<std::string>& states) {
+                              const std::vector<std::string>& states, Detail::List notes) {
     const Binding& binding = opened.front().binding;
     Detail::Object columns;
     for (const BoundColumn* column : binding.columns()) {
@@ -299,7 +286,7 @@ class Evaluator {
       dropped.labels += part.dropped.labels;
       dropped.weights += part.dropped.weights;
     }
-    Detail::Object plan{{"dump", paths.size() == 1 ? paths.front() : pool_name(paths)},
+    Detail::Object plan{{"dump", dump_name(paths)},
                         {"task", std::string(task_name(binding.task))},
                         {"columns", std::move(columns)},
                         {"rows", rows},
@@ -309,7 +296,19 @@ class Evaluator {
                                                   {"bad_labels", dropped.labels},
                                                   {"bad_weights", dropped.weights}});
     }
+    if (!notes.empty()) plan.emplace_back("notes", std::move(notes));
     return plan;
+  }
+
+  /// What the backend has to say of a dump; some of it becomes warnings, too.
+  Detail::List take_notes(const std::vector<std::string>& paths) {
+    Detail::List notes;
+    for (BackendNote& note : backend_->take_weighted_notes()) {
+      if (note.warning)
+        report_.warnings.push_back(fmt::format("{}: {}", dump_name(paths), note.text));
+      notes.emplace_back(std::move(note.text));
+    }
+    return notes;
   }
 
   void warn_of_dropped(const std::vector<std::string>& paths,
@@ -325,7 +324,7 @@ class Evaluator {
 
   const EvalRequest& request_;
   const std::function<void(const EvalProgress&)>& progress_;
-  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<ChosenBackend> backend_;
   std::vector<MetricSpec> metrics_;
   EvalReport report_;
   i64 rows_done_ = 0;

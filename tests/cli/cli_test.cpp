@@ -201,8 +201,14 @@ std::string between(const std::string& text, const std::string& from, const std:
 // -------------------------------------------------------------------------------
 
 TEST_F(Cli, EveryHelpStartsWithExamples) {
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {"--help"}, {"-h"}, {"eval", "--help"}, {"inspect", "-h"}, {"metrics", "--help"}}) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--help"},
+                                             {"-h"},
+                                             {"eval", "--help"},
+                                             {"inspect", "-h"},
+                                             {"metrics", "--help"},
+                                             {"devices", "--help"},
+                                             {"selftest", "--help"}}) {
     const Ended done = run(arguments);
     EXPECT_EQ(done.exit_code, 0);
     EXPECT_EQ(done.err, "");
@@ -212,7 +218,7 @@ TEST_F(Cli, EveryHelpStartsWithExamples) {
 }
 
 TEST_F(Cli, HelpFitsIntoAHundredColumns) {
-  for (const char* command : {"eval", "inspect", "metrics"}) {
+  for (const char* command : {"eval", "inspect", "metrics", "devices", "selftest"}) {
     std::istringstream lines(run({command, "--help"}).out);
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
   }
@@ -243,9 +249,10 @@ TEST_F(Cli, SlipsGetTheNearestName) {
 TEST_F(Cli, UsageErrors) {
   expect_refusal(run({}), 2, "no command; 'cupel --help' lists all");
   expect_refusal(run({"run", "job.toml"}), 2,
-                 "unknown command 'run'; commands are eval, inspect, metrics");
-  expect_refusal(run({"--frobnicate"}), 2,
-                 "unknown option '--frobnicate'; commands are eval, inspect, metrics");
+                 "unknown command 'run'; commands are eval, inspect, metrics, devices, selftest");
+  expect_refusal(
+      run({"--frobnicate"}), 2,
+      "unknown option '--frobnicate'; commands are eval, inspect, metrics, devices, selftest");
   expect_refusal(run({"eval"}), 2, "no dump; 'cupel eval --help' shows examples");
   expect_refusal(run({"eval", "a.csv", "--zzzzzzzzzz"}), 2,
                  "unknown option '--zzzzzzzzzz'; 'cupel eval --help' lists all");
@@ -379,6 +386,15 @@ TEST_F(Cli, GroupsOfAnEmptyDump) {
   }
 }
 
+// Its name has only letters of numbers.
+TEST_F(Cli, ACalibrationColumnMayBeCalledE) {
+  write("e.csv", "label,score,e\n1,0.9,1\n0,0.2,0\n1,0.4,0\n");
+  const Ended done = run({"eval", "e.csv", "--calibration", "e", "--split", "test", "--metrics",
+                          "auroc", "--format", "csv", "-q"});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_NE(done.out.find("e.csv,auroc,,,,1,,2,1,1,"), std::string::npos) << done.out;
+}
+
 TEST_F(Cli, TheNoticeOfAFallbackIsOneLineOnStandardError) {
   const Ended done = run({"eval", "a.csv"});
   EXPECT_EQ(done.exit_code, 0);
@@ -496,6 +512,58 @@ TEST_F(Cli, ABackendAskedForByNameMustBeUsable) {
   const Ended overridden = invoke(Invocation{
       {"eval", "a.csv", "--backend", "cpu"}, {}, {"CUPEL_BACKEND=cuda:1023"}, {}, false, 0});
   EXPECT_EQ(overridden.exit_code, 0);
+}
+
+TEST_F(Cli, DevicesSaysWhatCanCompute) {
+  const Ended table = run({"devices"});
+  EXPECT_EQ(table.exit_code, 0);
+  EXPECT_EQ(table.err, "");
+  EXPECT_EQ(table.out.rfind("  backend  device", 0), 0u) << table.out;
+  EXPECT_NE(table.out.find("\n  cpu      "), std::string::npos) << table.out;
+  const Ended json = run({"devices", "--format", "json"});
+  EXPECT_EQ(json.exit_code, 0);
+  EXPECT_EQ(json.out.rfind("{\n  \"schema\": \"cupel.devices/1\",\n", 0), 0u) << json.out;
+  EXPECT_NE(json.out.find("\"cpu\": {\"device\":\""), std::string::npos) << json.out;
+  // With a GPU the test says nothing of it; without one there is a reason, in one line.
+  const bool gpu = json.out.find("\"no_gpu\": null") != std::string::npos;
+  EXPECT_EQ(table.out.find("\n  no usable GPU: ") == std::string::npos, gpu) << table.out;
+  expect_refusal(run({"devices", "x"}), 2,
+                 "unexpected argument 'x'; the usage is 'cupel devices [options]'");
+}
+
+TEST_F(Cli, SelftestComparesBackends) {
+  const Ended done = run({"selftest", "--quick", "--backend", "cpu", "--threads", "3"});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+  EXPECT_EQ(done.err, "");
+  EXPECT_EQ(done.out.rfind("states against cpu, 1 thread, byte for byte\n", 0), 0u) << done.out;
+  for (const char* line : {"cpu, 2 threads  rank tables", "cpu, 3 threads  bad scores"}) {
+    EXPECT_NE(done.out.find(line), std::string::npos) << done.out;
+  }
+  EXPECT_EQ(done.out.find("no GPU took part"), std::string::npos) << "none was asked for";
+  const Ended json = run({"selftest", "--quick", "--format", "json", "--threads", "1"});
+  EXPECT_NE(json.out.find("\"schema\": \"cupel.selftest/1\""), std::string::npos) << json.out;
+  EXPECT_NE(json.out.find("\"no_gpu\": "), std::string::npos);
+  EXPECT_EQ(json.exit_code, 0) << json.out;
+}
+
+TEST_F(Cli, SelftestNeedsTheBackendThatIsNamed) {
+  const Ended done = run({"selftest", "--quick", "--backend", "cuda:1023"});
+  EXPECT_EQ(done.exit_code, 5);
+  EXPECT_EQ(done.out, "");
+  EXPECT_EQ(done.err.rfind("cupel: backend 'cuda:1023' is not usable: ", 0), 0u) << done.err;
+  expect_refusal(run({"selftest", "--backend", "cuad"}), 2,
+                 "unknown backend 'cuad', did you mean 'cuda'?");
+}
+
+TEST_F(Cli, SettingsForDeviceTestsAreChecked) {
+  const Ended memory =
+      invoke(Invocation{{"eval", "a.csv"}, {}, {"CUPEL_DEVICE_MEMORY=lots"}, {}, false, 0});
+  expect_refusal(memory, 2,
+                 "CUPEL_DEVICE_MEMORY 'lots' is not a size; write bytes, or a number with K, M, G "
+                 "or T, such as 512M");
+  const Ended launch =
+      invoke(Invocation{{"eval", "a.csv"}, {}, {"CUPEL_DEVICE_FAIL_AT=0"}, {}, false, 0});
+  expect_refusal(launch, 2, "CUPEL_DEVICE_FAIL_AT '0' is not an integer 1 or more");
 }
 
 // The pages of a mapped file that became shorter are gone: a signal, where its bytes are used.

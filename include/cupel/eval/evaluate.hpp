@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cupel/backend/backend.hpp"
+#include "cupel/backend/device.hpp"
 #include "cupel/core/result.hpp"
 #include "cupel/io/dump.hpp"
 #include "cupel/metric/detail.hpp"
@@ -44,6 +45,9 @@ struct EvalRequest {
   int threads = 0;               ///< 0: all available
   i64 memory = 0;                ///< bytes; 0: no limit given
   std::string per_item;          ///< kept for tasks with per-item results
+  /// Where devices come from; null: none, as in a build without CUDA.
+  const DeviceProvider* device_provider = cuda_provider();
+  DeviceOptions device;
 };
 
 /// One value of one metric of one dump. The fields are those of the JSON result.

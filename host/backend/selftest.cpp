@@ -1,0 +1,341 @@
+#include "cupel/backend/selftest.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <new>
+#include <optional>
+#include <sstream>
+#include <type_traits>
+
+#include "backend/device_group.hpp"
+#include "backend/selftest_case.hpp"
+#include "backend/thread_pool.hpp"
+#include "cupel/core/bytes.hpp"
+
+namespace cupel {
+namespace {
+
+/// A part of a state that can be told from the others, in bytes.
+struct NamedBytes {
+  std::string name;
+  std::vector<std::byte> bytes;
+};
+/// What a backend made of a case: its parts, or its refusal.
+struct Outcome {
+  std::vector<NamedBytes> parts;
+  std::string refusal;
+};
+
+void put_point(ByteWriter& writer, const OperatingPoint& point) {
+  // Field by field: padding has no value.
+  writer.put(static_cast<u8>(point.exists ? 1 : 0));
+  writer.put(static_cast<u8>(point.has_key ? 1 : 0));
+  writer.put(point.key);
+  writer.put(point.tp);
+  writer.put(point.fp);
+}
+
+std::vector<std::byte> bytes_of(const RankSummary& summary) {
+  ByteWriter writer;
+  writer.put(static_cast<u8>(summary.kind));
+  writer.put(static_cast<u8>(summary.weighted ? 1 : 0));
+  writer.put(summary.pos_rows);
+  writer.put(summary.neg_rows);
+  writer.put(summary.pos);
+  writer.put(summary.neg);
+  for (const RankAnswer& answer : summary.answers) {
+    writer.put(answer.sum);
+    put_point(writer, answer.at);
+    put_point(writer, answer.before);
+    writer.put(static_cast<u64>(answer.ranges.size()));
+    for (const RangeShare& range : answer.ranges) {
+      writer.put(range.pos);
+      writer.put(range.neg);
+      writer.put(range.two_u);
+      writer.put(range.precision);
+    }
+  }
+  return writer.take();
+}
+
+template <class State>
+Outcome encoded(const Result<std::vector<std::vector<State>>>& states) {
+  Outcome outcome;
+  if (!states) {
+    outcome.refusal = states.error().text();
+    return outcome;
+  }
+  for (std::size_t p = 0; p < states.value().size(); ++p) {
+    for (std::size_t cell = 0; cell < states.value()[p].size(); ++cell) {
+      ByteWriter writer;
+      states.value()[p][cell].encode(writer);
+      outcome.parts.push_back({fmt::format("problem {}, cell {}", p, cell), writer.take()});
+    }
+  }
+  return outcome;
+}
+
+/// Problems that are ranked: all, or, in some cases, without the first and the last.
+std::pair<i64, i64> ranked_problems(const TableView& table, std::size_t variant) {
+  const i64 problems = table.problems();
+  if (problems < 3 || variant % 4 != 3) return {0, problems};
+  return {1, problems - 1};
+}
+
+Outcome compute(Backend& backend, SelftestState state, const SelftestCase& shape,
+                const TableView& table, std::size_t variant) {
+  const auto [first, last] = ranked_problems(table, variant);
+  Outcome outcome;
+  switch (state) {
+    case SelftestState::kRankTables:
+      return encoded(backend.rank_tables(table, first, last));
+    case SelftestState::kRankSummaries: {
+      const auto summaries = backend.rank_summaries(table, first, last, selftest_queries());
+      if (!summaries) {
+        outcome.refusal = summaries.error().text();
+        return outcome;
+      }
+      for (std::size_t p = 0; p < summaries.value().size(); ++p) {
+        outcome.parts.push_back({fmt::format("problem {}", p), bytes_of(summaries.value()[p])});
+      }
+      return outcome;
+    }
+    case SelftestState::kRowSums:
+      return encoded(backend.row_sums(table, selftest_spec(shape, variant)));
+    case SelftestState::kBadScores: {
+      const auto bad = backend.bad_scores(table);
+      if (!bad) {
+        outcome.refusal = bad.error().text();
+        return outcome;
+      }
+      ByteWriter writer;
+      writer.put(bad.value().rows);
+      writer.put(bad.value().first_row);
+      writer.put(bad.value().first_column);
+      outcome.parts.push_back({fmt::format("{} in rows from {}, column {}", bad.value().rows,
+                                           bad.value().first_row, bad.value().first_column),
+                               writer.take()});
+      return outcome;
+    }
+  }
+  return outcome;
+}
+
+/// Where the outcomes part; empty: nowhere.
+std::string difference(const Outcome& expected, const Outcome& actual) {
+  if (expected.refusal != actual.refusal) {
+    return actual.refusal.empty() ? "was computed, though the reference says: " + expected.refusal
+                                  : actual.refusal;
+  }
+  if (expected.parts.size() != actual.parts.size()) {
+    return fmt::format("{} parts, expected {}", actual.parts.size(), expected.parts.size());
+  }
+  for (std::size_t i = 0; i < expected.parts.size(); ++i) {
+    const auto& a = actual.parts[i].bytes;
+    const auto& e = expected.parts[i].bytes;
+    if (a == e) continue;
+    const auto at = std::mismatch(a.begin(), a.end(), e.begin(), e.end()).first - a.begin();
+    return fmt::format("{}: byte {} of {}", actual.parts[i].name, at, e.size());
+  }
+  return {};
+}
+
+class Selftest {
+ public:
+  Selftest(Backend& reference, std::span<Backend* const> candidates, u64 seed)
+      : reference_(reference), candidates_(candidates), seed_(seed), reports_(candidates.size()) {
+    for (SelftestReport& report : reports_) {
+      for (int state = 0; state < kSelftestStates; ++state) {
+        report.lines.push_back({static_cast<SelftestState>(state), 0, 0, {}});
+      }
+    }
+  }
+
+  void run(const SelftestCase& shape) {
+    const SelftestTable table(shape, seed_ + 0x9E3779B97F4A7C15u * variant_);
+    compare(shape, table.view());
+    ++variant_;
+  }
+
+  void compare(const SelftestCase& shape, const TableView& table) {
+    for (int at = 0; at < kSelftestStates; ++at) {
+      const auto state = static_cast<SelftestState>(at);
+      // The other passes are for rows that can be ranked.
+      if (shape.bad() && state != SelftestState::kBadScores) continue;
+      const Outcome expected = compute(reference_, state, shape, table, variant_);
+      for (std::size_t i = 0; i < candidates_.size(); ++i) {
+        SelftestLine& line = reports_[i].lines[static_cast<std::size_t>(at)];
+        ++line.cases;
+        std::string found =
+            difference(expected, compute(*candidates_[i], state, shape, table, variant_));
+        if (found.empty()) continue;
+        ++line.different;
+        if (line.first_difference.empty()) line.first_difference = shape.text() + ": " + found;
+      }
+    }
+  }
+
+  std::vector<SelftestReport> take() { return std::move(reports_); }
+  void leave_out_large(const std::string& why) {
+    for (SelftestReport& report : reports_) report.large = why;
+  }
+
+ private:
+  Backend& reference_;
+  std::span<Backend* const> candidates_;
+  u64 seed_;
+  std::size_t variant_ = 0;
+  std::vector<SelftestReport> reports_;
+};
+
+/// Memory that the system could give, in bytes; as much as one likes where it does not say.
+i64 available_memory() {
+  std::ifstream info("/proc/meminfo");
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("MemAvailable:")) continue;
+    std::istringstream words(line.substr(line.find(':') + 1));
+    i64 kibibytes = 0;
+    if (words >> kibibytes) return kibibytes * 1024;
+  }
+  return std::numeric_limits<i64>::max();
+}
+
+/// More rows than a 32-bit integer of either kind of sign counts, 2 bytes each.
+void run_large(Selftest& selftest) {
+  constexpr i64 kRows = (i64{1} << 31) + 1;
+  // The columns, and the keys of both classes with as much again to sort them.
+  constexpr i64 kNeeded = kRows * (2 + 8);
+  if (const i64 there = available_memory(); there < kNeeded) {
+    selftest.leave_out_large(fmt::format("2^31 + 1 rows need {} GiB of memory, {} are available",
+                                         (kNeeded >> 30) + 1, there >> 30));
+    return;
+  }
+  SelftestCase shape;
+  shape.dtype = DType::kU8;
+  shape.rows = kRows;
+  try {
+    std::vector<u8> scores(static_cast<std::size_t>(kRows));
+    std::vector<u8> labels(static_cast<std::size_t>(kRows));
+    // Two periods without a common divisor, doubled up by copying.
+    const auto fill = [](std::vector<u8>& column, std::size_t period, auto value) {
+      for (std::size_t i = 0; i < period; ++i) column[i] = value(i);
+      for (std::size_t done = period; done < column.size();) {
+        const std::size_t more = std::min(done, column.size() - done);
+        std::memcpy(column.data() + done, column.data(), more);
+        done += more;
+      }
+    };
+    fill(scores, 65'537, [](std::size_t i) { return static_cast<u8>(i * i >> 3); });
+    fill(labels, 65'521, [](std::size_t i) { return static_cast<u8>(i % 7 < 2 ? 1 : 0); });
+    TableView table;
+    table.rows = kRows;
+    table.scores = make_view(scores.data(), DType::kU8, {kRows});
+    table.binary_labels = labels.data();
+    selftest.compare(shape, table);
+  } catch (const std::bad_alloc&) {
+    selftest.leave_out_large("2^31 + 1 rows do not fit into memory");
+  }
+}
+
+}  // namespace
+
+std::string_view selftest_state_name(SelftestState state) {
+  constexpr std::string_view kNames[kSelftestStates]{"rank tables", "rank summaries", "row sums",
+                                                     "bad scores"};
+  return kNames[static_cast<std::size_t>(state)];
+}
+
+bool SelftestReport::equal() const {
+  return std::all_of(lines.begin(), lines.end(),
+                     [](const SelftestLine& line) { return line.different == 0; });
+}
+
+i64 SelftestReport::cases() const {
+  i64 sum = 0;
+  for (const SelftestLine& line : lines) sum += line.cases;
+  return sum;
+}
+
+std::vector<SelftestReport> run_selftest(Backend& reference, std::span<Backend* const> candidates,
+                                         const SelftestOptions& options) {
+  Selftest selftest(reference, candidates, options.seed);
+  for (const SelftestCase& shape : selftest_cases(options.quick)) selftest.run(shape);
+  if (options.large) run_large(selftest);
+  return selftest.take();
+}
+
+SelftestReport run_selftest(Backend& reference, Backend& candidate,
+                            const SelftestOptions& options) {
+  Backend* const candidates[] = {&candidate};
+  return std::move(run_selftest(reference, candidates, options).front());
+}
+
+Result<SelftestCandidates> selftest_candidates(const BackendChoice& choice) {
+  SelftestCandidates candidates;
+  if (choice.name == "auto" || choice.name == "cpu") {
+    const int most = choice.threads > 0 ? choice.threads : available_threads();
+    std::vector<int> counts{2};  // where there is one processor, they take turns
+    if (most > 2) counts.push_back(most);
+    for (const int threads : counts) {
+      candidates.backends.push_back(
+          {fmt::format("cpu, {} threads", threads), make_cpu_backend(threads)});
+    }
+  }
+  if (choice.name == "cpu") return candidates;
+
+  const auto devices = usable_devices(choice);
+  if (!devices) {
+    if (choice.name != "auto" || devices.error().code != ErrorCode::kBackend) {
+      return devices.error();
+    }
+    candidates.no_device = devices.error().what;
+    return candidates;
+  }
+  const auto openable = [&](const DeviceInfo& device) -> GroupDevice {
+    return {fmt::format("{}:{}", choice.provider->name(), device.ordinal),
+            [&provider = *choice.provider, ordinal = device.ordinal, options = choice.device] {
+              return provider.open(ordinal, options);
+            }};
+  };
+  // Cases of more rows than this are cut.
+  constexpr i64 kBatchRows = 3000;
+  const auto add = [&](const std::string& name, std::vector<GroupDevice> group,
+                       i64 batch_rows) -> Result<void> {
+    DeviceGroupOptions options;
+    options.kind = choice.provider->name();
+    options.may_use_cpu = false;
+    options.batch_rows = batch_rows;
+    auto backend = make_device_group(
+        std::move(group), [] { return make_cpu_backend(1); }, std::move(options));
+    if (auto opened = backend->open_one(); !opened) {
+      return Error{ErrorCode::kBackend, "",
+                   fmt::format("backend '{}' is not usable: {}", choice.name, opened.error().what),
+                   "use --backend auto or cpu"};
+    }
+    candidates.backends.push_back({name, std::move(backend)});
+    return {};
+  };
+  std::vector<GroupDevice> all;
+  for (const DeviceInfo& device : devices.value()) {
+    const GroupDevice one = openable(device);
+    all.push_back(one);
+    // `auto` goes on without a device that cannot be opened, and says why.
+    auto added = add(one.name, {one}, 0);
+    if (added) added = add(one.name + ", in batches", {one}, kBatchRows);
+    if (added) continue;
+    if (choice.name != "auto") return added.error();
+    candidates.no_device = added.error().what;
+  }
+  if (all.size() > 1) {
+    const std::string name = fmt::format("{}, {} devices", choice.provider->name(), all.size());
+    auto added = add(name, std::move(all), kBatchRows);
+    if (!added && choice.name != "auto") return added.error();
+  }
+  return candidates;
+}
+
+}  // namespace cupel
