@@ -57,7 +57,8 @@ void EvalArguments::declare(Arguments& arguments) {
   arguments.section("running");
   arguments.text("--backend", "B", request.backend, "auto, cpu, cuda, cuda:N (CUPEL_BACKEND)");
   arguments.text("--threads", "N", threads, "0: all that there are");
-  arguments.text("--mem", "SIZE", memory, "memory for classes ranked at a time, such as 512M or 4G");
+  arguments.text("--mem", "SIZE", memory,
+                 "memory for classes ranked at a time, such as 512M or 4G");
   arguments.section("output");
   arguments.text("--format", "F", format_name, "table, json, jsonl, csv or md");
   arguments.text("-o,--output", "FILE", output, "write results there, whole or not at all");
