@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <csignal>
@@ -39,6 +40,9 @@ extern "C" void end_process(int signal) {
 extern "C" void end_unreadable(int) {
   constexpr std::string_view kMessage =
       "cupel: cannot read: a file became shorter, or its disk failed, while it was being read\n";
+  // Every thread that reads the file comes here: one speaks, and the others wait for its end.
+  static std::atomic_flag spoken = ATOMIC_FLAG_INIT;
+  while (spoken.test_and_set()) ::pause();
   if (has_temporary != 0) ::unlink(temporary_name);
   if (has_progress_line != 0) clear_line();
   const ssize_t written = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());

@@ -89,8 +89,7 @@ class Evaluator {
     if (request_.split != RowSplit::kAll && calibration.empty()) {
       return usage_error("--split needs a split", "name it with --calibration");
     }
-    if (!calibration.empty() &&
-        calibration.find_first_not_of("0123456789.eE+-") == std::string::npos) {
+    if (is_fraction(calibration)) {
       auto fraction = parse_decimal(calibration);
       if (!fraction || fraction->num == 0 || fraction->num >= fraction->den) {
         return usage_error(fmt::format("--calibration {} is not between 0 and 1", calibration),

@@ -77,10 +77,6 @@ class Binder {
   }
 
  private:
-  static bool is_fraction(const std::string& text) {
-    return !text.empty() && text.find_first_not_of("0123456789.eE+-") == std::string::npos;
-  }
-
   Error input(std::string what, std::string hint) const {
     return input_error(dump_.path(), std::move(what), std::move(hint));
   }
@@ -276,6 +272,12 @@ std::vector<const BoundColumn*> Binding::columns() const {
   if (calibration) all.push_back(&*calibration);
   for (const BoundColumn& group : groups) all.push_back(&group);
   return all;
+}
+
+bool is_fraction(std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789";
+  return text.find_first_of(kDigits) != std::string_view::npos &&  // 'e' may be a column
+         text.find_first_not_of("0123456789.eE+-") == std::string_view::npos;
 }
 
 std::string usual_role(const std::string& column) {

@@ -48,6 +48,9 @@ struct Binding {
 /// where the options contradict each other.
 Result<Binding> bind_roles(Dump& dump, const EvalRequest& request);
 
+/// Whether the value of --calibration is a number, and so a share of the rows, not a column.
+bool is_fraction(std::string_view text);
+
 /// The role that a column would have by its name alone; empty when none.
 std::string usual_role(const std::string& column);
 
