@@ -12,6 +12,7 @@
 #include "eval/prepare.hpp"
 #include "support/golden_case.hpp"
 #include "support/round_trip_backend.hpp"
+#include "support/test_backend.hpp"
 
 namespace cupel::golden {
 namespace {
@@ -79,7 +80,7 @@ Result<std::vector<EvalResult>> run(const GoldenCase& golden, const std::string&
   EvalRequest request = request_of(golden);
   auto specs = parse_metrics(metrics);
   if (!specs) return specs.error();
-  std::unique_ptr<Backend> backend = make_cpu_backend(c.threads);
+  std::unique_ptr<Backend> backend = make_test_backend(c.threads);
   if (c.round_trip) backend = std::make_unique<RoundTripBackend>(std::move(backend));
 
   const auto files = deal_rows(golden.rows.size(), c);

@@ -11,6 +11,7 @@
 #include "cupel/backend/backend.hpp"
 #include "cupel/core/bytes.hpp"
 #include "support/round_trip_backend.hpp"
+#include "support/test_backend.hpp"
 
 namespace cupel {
 namespace {
@@ -56,7 +57,7 @@ Rows random_rows(u64 seed, std::size_t n, int distinct, bool weighted) {
 }
 
 RankTable table_of(const Rows& rows, int threads = 1) {
-  auto backend = make_cpu_backend(threads);
+  auto backend = make_test_backend(threads);
   auto tables = backend->rank_tables(rows.view(), 0, 1);
   EXPECT_TRUE(tables.ok());
   return (*tables)[0][0];
@@ -135,7 +136,7 @@ TEST_P(Laws, OrderOfRowsAndThreadsDoNotMatter) {
 TEST_P(Laws, SummariesFromRowsEqualThoseFromTables) {
   const RankSummary from_table = summarise(table_of(rows_), every_query());
   for (const int threads : {1, 2}) {
-    auto backend = make_cpu_backend(threads);
+    auto backend = make_test_backend(threads);
     const auto direct = backend->rank_summaries(rows_.view(), 0, 1, every_query());
     ASSERT_TRUE(direct.ok());
     const RankSummary& summary = direct->front();

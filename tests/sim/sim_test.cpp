@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cupel/backend/selftest.hpp"
 #include "cupel/core/bytes.hpp"
 #include "sim_backend.hpp"
 #include "support/rank_data.hpp"
@@ -242,6 +243,22 @@ void expect_equal(const Spec& spec, const SimOptions& options = {}) {
   ASSERT_TRUE(bad.ok());
   EXPECT_EQ(bad->rows, 0);
   EXPECT_EQ(bad->first_row, -1);
+}
+
+// The cases of `cupel selftest`.
+TEST(Sim, PassesTheSelftest) {
+  auto cpu = make_cpu_backend(1);
+  auto sim = make_sim_backend();
+  SelftestOptions options;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  options.quick = true;  // the rest would take minutes
+#endif
+  const SelftestReport report = run_selftest(*cpu, *sim, options);
+  EXPECT_GT(report.cases(), 50);
+  for (const SelftestLine& line : report.lines) {
+    EXPECT_EQ(line.different, 0) << selftest_state_name(line.state) << ": "
+                                 << line.first_difference;
+  }
 }
 
 constexpr DType kNumeric[]{DType::kBool, DType::kI8,  DType::kI16, DType::kI32, DType::kI64,
