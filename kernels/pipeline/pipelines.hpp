@@ -736,20 +736,45 @@ class PipelinesOn final : public Pipelines {
     if (!find_masses(segments, out)) return false;
     Memory<SortedProblem<Key>> device_problems = on_device(segments);
     Memory<i64> device_starts = on_device(chunk_starts);
-    for (const RankQuery& query : queries) {
-      std::vector<FoldContext<M>> contexts;
-      for (const ProblemFolds<M>& of : out) contexts.push_back(fold_context(query, of.all));
-      Memory<FoldContext<M>> device_contexts = on_device(contexts);
-      if (query.kind == RankQueryKind::kRanges) {
-        fold_ranges<Key, M>(device_problems, device_contexts, device_starts, chunk_starts.back(),
-                            out);
-      } else {
-        fold_query<Key, M>(query.kind, device_problems, device_contexts, device_starts,
-                           chunk_starts.back(), out);
-      }
+    for (ProblemFolds<M>& of : out) of.folds.resize(queries.size());
+    const Folding<Key, M> folding{device_problems, device_starts, chunk_starts.back(), queries};
+    for (const std::vector<std::size_t>& together : shared_passes(queries)) {
+      fold_together(folding, together, out);
       if (!exec_.ok()) return false;
     }
+    for (ProblemFolds<M>& of : out) {
+      // Queries of ranges have their shares instead.
+      std::size_t kept = 0;
+      for (std::size_t q = 0; q < queries.size(); ++q) {
+        if (queries[q].kind != RankQueryKind::kRanges) of.folds[kept++] = of.folds[q];
+      }
+      of.folds.resize(kept);
+    }
     return exec_.ok();
+  }
+
+  /// Queries by pass: those that are mostly asked for together share one, the others have their
+  /// own.
+  static std::vector<std::vector<std::size_t>> shared_passes(
+      const std::vector<RankQuery>& queries) {
+    constexpr RankQueryKind kUsual[]{RankQueryKind::kTwoU, RankQueryKind::kAveragePrecision,
+                                     RankQueryKind::kGap};
+    std::vector<std::vector<std::size_t>> passes;
+    std::vector<std::size_t> usual;
+    for (const RankQueryKind kind : kUsual) {
+      for (std::size_t q = 0; q < queries.size(); ++q) {
+        if (queries[q].kind != kind) continue;
+        usual.push_back(q);
+        break;
+      }
+    }
+    if (usual.size() == 3) passes.push_back(usual);
+    for (std::size_t q = 0; q < queries.size(); ++q) {
+      const bool done =
+          usual.size() == 3 && std::find(usual.begin(), usual.end(), q) != usual.end();
+      if (!done) passes.push_back({q});
+    }
+    return passes;
   }
 
   template <class Key, class M>
@@ -774,62 +799,96 @@ class PipelinesOn final : public Pipelines {
     return ends[1] - ends[0];
   }
 
-  template <class Key, class M, RankQueryKind kKind>
-  void fold_kind(const Memory<SortedProblem<Key>>& problems, const Memory<FoldContext<M>>& contexts,
-                 const Memory<i64>& starts, i64 chunks, std::vector<ProblemFolds<M>>& out) {
-    const i64 count = problems.size();
-    Memory<RankFold<M>> folds(exec_, chunks);
-    Memory<RankFold<M>> answers(exec_, count);
-    run(FoldChunks<kKind, Key, M>{problems.data(), contexts.data(), starts.data(), count,
-                                  folds.data()},
-        chunks);
-    run(MergeFolds<kKind, M>{contexts.data(), starts.data(), count, folds.data(), answers.data()},
-        count);
-    std::vector<RankFold<M>> host(static_cast<std::size_t>(count));
-    exec_.to_host(host.data(), answers.data(), answers.bytes());
-    for (std::size_t p = 0; p < out.size(); ++p) out[p].folds.push_back(host[p]);
-  }
+  /// What passes over the sorted problems share.
+  template <class Key, class M>
+  struct Folding {
+    const Memory<SortedProblem<Key>>& problems;
+    const Memory<i64>& starts;
+    i64 chunks;
+    const std::vector<RankQuery>& queries;
+  };
 
-  template <class Key, class M, class... A>
-  void fold_query(RankQueryKind kind, A&&... a) {
-    switch (kind) {
-      case RankQueryKind::kTwoU:
-        return fold_kind<Key, M, RankQueryKind::kTwoU>(a...);
-      case RankQueryKind::kAveragePrecision:
-        return fold_kind<Key, M, RankQueryKind::kAveragePrecision>(a...);
-      case RankQueryKind::kPrTrapezoid:
-        return fold_kind<Key, M, RankQueryKind::kPrTrapezoid>(a...);
-      case RankQueryKind::kGap:
-        return fold_kind<Key, M, RankQueryKind::kGap>(a...);
-      case RankQueryKind::kEqualError:
-        return fold_kind<Key, M, RankQueryKind::kEqualError>(a...);
-      case RankQueryKind::kFprAtMost:
-        return fold_kind<Key, M, RankQueryKind::kFprAtMost>(a...);
-      case RankQueryKind::kTprAtLeast:
-        return fold_kind<Key, M, RankQueryKind::kTprAtLeast>(a...);
-      case RankQueryKind::kPrecisionAtRecall:
-        return fold_kind<Key, M, RankQueryKind::kPrecisionAtRecall>(a...);
-      case RankQueryKind::kRecallAtPrecision:
-        return fold_kind<Key, M, RankQueryKind::kRecallAtPrecision>(a...);
-      case RankQueryKind::kFBetaMax:
-        return fold_kind<Key, M, RankQueryKind::kFBetaMax>(a...);
-      case RankQueryKind::kPartialArea:
-        return fold_kind<Key, M, RankQueryKind::kPartialArea>(a...);
-      case RankQueryKind::kRanges:
-        return;
+  template <class Asked, class Key, class M>
+  void fold(const Folding<Key, M>& folding, const std::vector<std::size_t>& together,
+            std::vector<ProblemFolds<M>>& out) {
+    using Folds = typename Asked::template Folds<M>;
+    const i64 count = folding.problems.size();
+    Memory<FoldContext<M>> contexts = contexts_of(folding, together, out);
+    Memory<Folds> folds(exec_, folding.chunks);
+    Memory<Folds> answers(exec_, count);
+    run(FoldChunks<Asked, Key, M>{folding.problems.data(), contexts.data(), folding.starts.data(),
+                                  count, folds.data()},
+        folding.chunks);
+    run(MergeFolds<Asked, M>{contexts.data(), folding.starts.data(), count, folds.data(),
+                             answers.data()},
+        count);
+    std::vector<Folds> host(static_cast<std::size_t>(count));
+    exec_.to_host(host.data(), answers.data(), answers.bytes());
+    for (std::size_t p = 0; p < out.size(); ++p) {
+      for (std::size_t i = 0; i < together.size(); ++i) out[p].folds[together[i]] = host[p].of[i];
     }
   }
 
   template <class Key, class M>
-  void fold_ranges(const Memory<SortedProblem<Key>>& problems,
-                   const Memory<FoldContext<M>>& contexts, const Memory<i64>& starts, i64 chunks,
+  Memory<FoldContext<M>> contexts_of(const Folding<Key, M>& folding,
+                                     const std::vector<std::size_t>& together,
+                                     const std::vector<ProblemFolds<M>>& out) {
+    std::vector<FoldContext<M>> contexts;
+    for (const ProblemFolds<M>& of : out) {
+      for (const std::size_t q : together) {
+        contexts.push_back(fold_context(folding.queries[q], of.all));
+      }
+    }
+    return on_device(contexts);
+  }
+
+  template <class Key, class M>
+  void fold_together(const Folding<Key, M>& folding, const std::vector<std::size_t>& together,
+                     std::vector<ProblemFolds<M>>& out) {
+    using Kind = RankQueryKind;
+    if (together.size() == 3) {
+      return fold<Queries<Kind::kTwoU, Kind::kAveragePrecision, Kind::kGap>>(folding, together,
+                                                                             out);
+    }
+    switch (folding.queries[together.front()].kind) {
+      case Kind::kTwoU:
+        return fold<Queries<Kind::kTwoU>>(folding, together, out);
+      case Kind::kAveragePrecision:
+        return fold<Queries<Kind::kAveragePrecision>>(folding, together, out);
+      case Kind::kPrTrapezoid:
+        return fold<Queries<Kind::kPrTrapezoid>>(folding, together, out);
+      case Kind::kGap:
+        return fold<Queries<Kind::kGap>>(folding, together, out);
+      case Kind::kEqualError:
+        return fold<Queries<Kind::kEqualError>>(folding, together, out);
+      case Kind::kFprAtMost:
+        return fold<Queries<Kind::kFprAtMost>>(folding, together, out);
+      case Kind::kTprAtLeast:
+        return fold<Queries<Kind::kTprAtLeast>>(folding, together, out);
+      case Kind::kPrecisionAtRecall:
+        return fold<Queries<Kind::kPrecisionAtRecall>>(folding, together, out);
+      case Kind::kRecallAtPrecision:
+        return fold<Queries<Kind::kRecallAtPrecision>>(folding, together, out);
+      case Kind::kFBetaMax:
+        return fold<Queries<Kind::kFBetaMax>>(folding, together, out);
+      case Kind::kPartialArea:
+        return fold<Queries<Kind::kPartialArea>>(folding, together, out);
+      case Kind::kRanges:
+        return fold_ranges(folding, together, out);
+    }
+  }
+
+  template <class Key, class M>
+  void fold_ranges(const Folding<Key, M>& folding, const std::vector<std::size_t>& together,
                    std::vector<ProblemFolds<M>>& out) {
     using Limbs = RangeLimbs<M>;
-    const i64 count = problems.size();
+    const i64 count = folding.problems.size();
+    Memory<FoldContext<M>> contexts = contexts_of(folding, together, out);
     Memory<u64> limbs(exec_, count * kRankRanges * Limbs::kCount);
     exec_.zero(limbs.data(), limbs.bytes());
-    run(FoldRanges<Key, M>{problems.data(), contexts.data(), starts.data(), count, limbs.data()},
-        chunks);
+    run(FoldRanges<Key, M>{folding.problems.data(), contexts.data(), folding.starts.data(), count,
+                           limbs.data()},
+        folding.chunks);
     std::vector<u64> host(static_cast<std::size_t>(limbs.size()));
     exec_.to_host(host.data(), limbs.data(), limbs.bytes());
     const u64* next = host.data();

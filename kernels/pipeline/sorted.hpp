@@ -256,46 +256,76 @@ struct Tile {
   }
 };
 
-/// Folds every tie group into the answer of one query; a fold a chunk.
-template <RankQueryKind kKind, class Key, class M>
+/// Queries whose folds one pass over the tie groups makes: finding the groups costs more than
+/// folding them.
+template <RankQueryKind... kKinds>
+struct Queries {
+  static constexpr int kCount = sizeof...(kKinds);
+  template <class M>
+  struct Folds {
+    RankFold<M> of[kCount];
+  };
+
+  /// `contexts` has one for each query.
+  template <class M>
+  CUPEL_HD CUPEL_INLINE static void add(const FoldContext<M>* contexts, const TieGroup<M>& g,
+                                        Folds<M>& folds) {
+    int i = 0;
+    ((fold_group<kKinds>(contexts[i], g, folds.of[i]), ++i), ...);
+  }
+  template <class M>
+  CUPEL_HD CUPEL_INLINE static void merge(const FoldContext<M>* contexts, const Folds<M>& from,
+                                          Folds<M>& into) {
+    int i = 0;
+    ((merge_fold<kKinds>(contexts[i], from.of[i], into.of[i]), ++i), ...);
+  }
+  template <class M>
+  CUPEL_HD CUPEL_INLINE static void finish(const FoldContext<M>* contexts, Folds<M>& folds) {
+    int i = 0;
+    ((finish_fold<kKinds>(contexts[i], folds.of[i]), ++i), ...);
+  }
+};
+
+/// Folds every tie group into the answers of some queries; their folds for each chunk.
+template <class Asked, class Key, class M>
 struct FoldChunks {
   static constexpr int kThreads = FoldShape::kThreads;
+  using Folds = typename Asked::template Folds<M>;
 
   const SortedProblem<Key>* problems;
-  const FoldContext<M>* contexts;  ///< [problems]
+  const FoldContext<M>* contexts;  ///< [problems][queries]
   const i64* chunk_starts;         ///< [problems + 1]
   i64 problem_count;
-  RankFold<M>* folds;  ///< [chunks]
+  Folds* folds;  ///< [chunks]
 
   CUPEL_HD static i64 scratch_at() { return (Tile<Key, M>::kBytes + 15) / 16 * 16; }
   CUPEL_HD i64 shared_bytes() const {
-    return scratch_at() + kThreads * static_cast<i64>(sizeof(RankFold<M>));
+    return scratch_at() + kThreads * static_cast<i64>(sizeof(Folds));
   }
 
   template <class Block>
   CUPEL_HD void operator()(Block& block) const {
     Tile<Key, M> tile(block.shared());
-    auto* scratch = reinterpret_cast<RankFold<M>*>(block.shared() + scratch_at());
+    auto* scratch = reinterpret_cast<Folds*>(block.shared() + scratch_at());
     for (i64 chunk = block.index(); chunk < chunk_starts[problem_count]; chunk += block.count()) {
       const i64 problem = owner_of(chunk_starts, problem_count + 1, chunk);
       const SortedProblem<Key>& p = problems[problem];
-      const FoldContext<M>& context = contexts[problem];
+      const FoldContext<M>* own_contexts = contexts + problem * Asked::kCount;
       const i64 size = p.pos_size + p.neg_size;
       const i64 begin = (chunk - chunk_starts[problem]) * FoldShape::kChunk;
       const i64 end = begin + FoldShape::kChunk < size ? begin + FoldShape::kChunk : size;
-      typename Block::template PerThread<RankFold<M>> own;
+      typename Block::template PerThread<Folds> own;
       for (i64 first = begin; first < end; first += FoldShape::kTile) {
         const i64 last = first + FoldShape::kTile < end ? first + FoldShape::kTile : end;
         tile.load(block, p, first, last);
         block.each([&](int t) {
           for (i64 i = t; i < last - first; i += kThreads) {
-            tile.group_at(p, i,
-                          [&](const TieGroup<M>& g) { fold_group<kKind>(context, g, own[t]); });
+            tile.group_at(p, i, [&](const TieGroup<M>& g) { Asked::add(own_contexts, g, own[t]); });
           }
         });
       }
-      merge_block<kThreads>(block, own, scratch, [&](const RankFold<M>& from, RankFold<M>& into) {
-        merge_fold<kKind>(context, from, into);
+      merge_block<kThreads>(block, own, scratch, [&](const Folds& from, Folds& into) {
+        Asked::merge(own_contexts, from, into);
       });
       block.each([&](int t) {
         if (t == 0) folds[chunk] = own[t];
@@ -304,30 +334,31 @@ struct FoldChunks {
   }
 };
 
-/// Merges a problem's folds of chunks into its answer. A block takes a problem at a time.
-template <RankQueryKind kKind, class M>
+/// Merges a problem's folds of chunks into its answers. A block takes a problem at a time.
+template <class Asked, class M>
 struct MergeFolds {
   static constexpr int kThreads = FoldShape::kThreads;
+  using Folds = typename Asked::template Folds<M>;
 
-  const FoldContext<M>* contexts;
+  const FoldContext<M>* contexts;  ///< [problems][queries]
   const i64* chunk_starts;
   i64 problem_count;
-  const RankFold<M>* folds;
-  RankFold<M>* answers;  ///< [problems]
+  const Folds* folds;
+  Folds* answers;  ///< [problems]
 
-  CUPEL_HD i64 shared_bytes() const { return kThreads * static_cast<i64>(sizeof(RankFold<M>)); }
+  CUPEL_HD i64 shared_bytes() const { return kThreads * static_cast<i64>(sizeof(Folds)); }
 
   template <class Block>
   CUPEL_HD void operator()(Block& block) const {
-    auto* scratch = reinterpret_cast<RankFold<M>*>(block.shared());
+    auto* scratch = reinterpret_cast<Folds*>(block.shared());
     for (i64 problem = block.index(); problem < problem_count; problem += block.count()) {
-      const FoldContext<M>& context = contexts[problem];
-      typename Block::template PerThread<RankFold<M>> own;
-      const auto merge = [&](const RankFold<M>& from, RankFold<M>& into) {
-        merge_fold<kKind>(context, from, into);
+      const FoldContext<M>* own_contexts = contexts + problem * Asked::kCount;
+      typename Block::template PerThread<Folds> own;
+      const auto merge = [&](const Folds& from, Folds& into) {
+        Asked::merge(own_contexts, from, into);
       };
       block.each([&](int t) {
-        own[t] = RankFold<M>{};
+        own[t] = Folds{};
         for (i64 c = chunk_starts[problem] + t; c < chunk_starts[problem + 1]; c += kThreads) {
           merge(folds[c], own[t]);
         }
@@ -335,7 +366,7 @@ struct MergeFolds {
       merge_block<kThreads>(block, own, scratch, merge);
       block.each([&](int t) {
         if (t != 0) return;
-        finish_fold<kKind>(context, own[t]);
+        Asked::finish(own_contexts, own[t]);
         answers[problem] = own[t];
       });
     }
