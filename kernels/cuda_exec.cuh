@@ -73,7 +73,7 @@ class CudaExec {
   /// Blocks that are resident at a time.
   template <class Program>
   i64 blocks_for(const Program& program) {
-    if (!ok()) return 0;
+    if (!context_.enter()) return 0;
     const std::size_t shared = static_cast<std::size_t>(program.shared_bytes());
     if (!context_.check(
             cudaFuncSetAttribute(run_program<Program>, cudaFuncAttributeMaxDynamicSharedMemorySize,

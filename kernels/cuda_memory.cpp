@@ -37,6 +37,7 @@ CudaContext::CudaContext(int ordinal, i64 memory_limit, i64 fail_at_launch)
 
 CudaContext::~CudaContext() {
   // Errors have been told, or are of no account any more.
+  static_cast<void>(cudaSetDevice(ordinal_));
   for (Stage& stage : stages_) {
     if (stage.copied != nullptr) {
       static_cast<void>(cudaEventSynchronize(stage.copied));
@@ -54,7 +55,7 @@ void CudaContext::recover() {
 i64 CudaContext::free_bytes() {
   std::size_t free = 0;
   std::size_t total = 0;
-  if (!ok() || !check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo")) return 0;
+  if (!enter() || !check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo")) return 0;
   u64 reserved = 0;
   u64 used = 0;
   if (!check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &reserved),
@@ -67,7 +68,7 @@ i64 CudaContext::free_bytes() {
 }
 
 void* CudaContext::allocate(i64 bytes) {
-  if (!ok()) return nullptr;
+  if (!enter()) return nullptr;
   if (limit_ > 0 && used_ + bytes > limit_) {
     status_ = {Fault::kOutOfMemory, "out of device memory: " + std::to_string(bytes) +
                                         " bytes beside " + std::to_string(used_) +
@@ -88,13 +89,13 @@ void CudaContext::release(void* memory, i64 bytes) {
 }
 
 void CudaContext::zero(void* to, i64 bytes) {
-  if (ok() && bytes > 0) {
+  if (bytes > 0 && enter()) {
     check(cudaMemsetAsync(to, 0, static_cast<std::size_t>(bytes), stream_), "cudaMemsetAsync");
   }
 }
 
 void CudaContext::copy(void* to, const void* from, i64 bytes) {
-  if (ok() && bytes > 0) {
+  if (bytes > 0 && enter()) {
     check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
                           stream_),
           "copying on the device");
@@ -114,7 +115,7 @@ bool CudaContext::make_stages() {
 }
 
 void CudaContext::to_device(void* to, const void* from, i64 bytes) {
-  if (!ok() || bytes <= 0) return;
+  if (bytes <= 0 || !enter()) return;
   cudaPointerAttributes attributes{};
   const bool known = cudaPointerGetAttributes(&attributes, from) == cudaSuccess;
   const bool pinned = known && attributes.type == cudaMemoryTypeHost;
@@ -143,16 +144,16 @@ void CudaContext::to_device(void* to, const void* from, i64 bytes) {
 }
 
 void CudaContext::to_host(void* to, const void* from, i64 bytes) {
-  if (!ok() || bytes <= 0) return;
+  if (bytes <= 0 || !enter()) return;
   check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
         "copying from the device");
   if (ok()) check(cudaStreamSynchronize(stream_), "a kernel");
 }
 
+bool CudaContext::enter() { return ok() && check(cudaSetDevice(ordinal_), "cudaSetDevice"); }
+
 bool CudaContext::start() {
-  if (!ok()) return false;
-  // A backend may be called from another thread than the one that made it.
-  if (!check(cudaSetDevice(ordinal_), "cudaSetDevice")) return false;
+  if (!enter()) return false;
   if (++launches_ == fail_at_launch_) {
     status_ = {Fault::kFailed, "a launch was made to fail"};
     return false;
