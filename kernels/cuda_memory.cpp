@@ -3,13 +3,34 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <thread>
+#include <vector>
 
 namespace cupel::device {
 namespace {
 
-constexpr i64 kStageBytes = i64{1} << 24;
+constexpr i64 kStageBytes = i64{1} << 25;
+/// Bytes from which a copy is worth another thread, and how many threads there are at most: one
+/// alone does not fill the bus.
+constexpr i64 kThreadBytes = i64{1} << 22;
+constexpr i64 kMostThreads = 8;
 /// Copies up to this size go straight through the driver, which stages them itself.
 constexpr i64 kDirectBytes = i64{1} << 16;
+
+/// memcpy by several threads.
+void copy_by_threads(unsigned char* to, const unsigned char* from, i64 bytes) {
+  const i64 cores = std::max<i64>(1, std::thread::hardware_concurrency());
+  const i64 threads = std::clamp<i64>(bytes / kThreadBytes, 1, std::min(kMostThreads, cores));
+  const i64 part = (bytes + threads - 1) / threads;
+  std::vector<std::jthread> others;
+  for (i64 i = 1; i < threads; ++i) {
+    const i64 begin = std::min(bytes, i * part);
+    const i64 size = std::min(bytes - begin, part);
+    others.emplace_back(
+        [=] { std::memcpy(to + begin, from + begin, static_cast<std::size_t>(size)); });
+  }
+  std::memcpy(to, from, static_cast<std::size_t>(std::min(bytes, part)));
+}
 
 }  // namespace
 
@@ -130,11 +151,12 @@ void CudaContext::to_device(void* to, const void* from, i64 bytes) {
   if (!make_stages()) return;
   for (i64 done = 0, part = 0; done < bytes && ok(); done += kStageBytes, ++part) {
     Stage& stage = stages_[part % 2];
-    const auto size = static_cast<std::size_t>(std::min(kStageBytes, bytes - done));
+    const i64 size = std::min(kStageBytes, bytes - done);
     if (stage.busy && !check(cudaEventSynchronize(stage.copied), "copying to the device")) return;
-    std::memcpy(stage.memory, static_cast<const unsigned char*>(from) + done, size);
-    if (!check(cudaMemcpyAsync(static_cast<unsigned char*>(to) + done, stage.memory, size,
-                               cudaMemcpyHostToDevice, stream_),
+    copy_by_threads(static_cast<unsigned char*>(stage.memory),
+                    static_cast<const unsigned char*>(from) + done, size);
+    if (!check(cudaMemcpyAsync(static_cast<unsigned char*>(to) + done, stage.memory,
+                               static_cast<std::size_t>(size), cudaMemcpyHostToDevice, stream_),
                "copying to the device") ||
         !check(cudaEventRecord(stage.copied, stream_), "copying to the device")) {
       return;

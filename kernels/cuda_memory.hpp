@@ -38,8 +38,8 @@ class CudaContext {
   /// Waits for the stream.
   void to_host(void* to, const void* from, i64 bytes);
 
-  /// Makes the device current for the calling thread, which may not be the one that made this: false
-  /// after a failure.
+  /// Makes the device current for the calling thread, which may not be the one that made this:
+  /// false after a failure.
   bool enter();
   /// Before a launch: false after a failure, and where a launch is to fail.
   bool start();
