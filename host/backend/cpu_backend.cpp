@@ -36,18 +36,36 @@ class CpuBackend final : public Backend {
 
   Result<std::vector<std::vector<RankTable>>> rank_tables(const TableView& table, i64 first,
                                                           i64 last) override {
-    return guarded([&] { return cpu_rank_tables(table, first, last, pool_); });
+    return guarded([&] {
+      const Forget after(counted_);
+      if (first == 0 && last == 1 && counted_.are_of(table)) return counted_.tables(table);
+      return cpu_rank_tables(table, first, last, pool_);
+    });
   }
   Result<std::vector<RankSummary>> rank_summaries(const TableView& table, i64 first, i64 last,
                                                   std::span<const RankQuery> queries) override {
-    return guarded([&] { return cpu_rank_summaries(table, first, last, queries, pool_); });
+    return guarded([&] {
+      const Forget after(counted_);
+      if (first == 0 && last == 1 && counted_.are_of(table)) {
+        return counted_.summaries(table, queries, pool_);
+      }
+      return cpu_rank_summaries(table, first, last, queries, pool_);
+    });
   }
   Result<std::vector<std::vector<RowSums>>> row_sums(const TableView& table,
                                                      const RowSpec& spec) override {
-    return guarded([&] { return cpu_row_sums(table, spec, pool_); });
+    return guarded([&] {
+      const Forget after(counted_);
+      return cpu_row_sums(table, spec, pool_);
+    });
   }
   Result<BadScores> bad_scores(const TableView& table) override {
-    return guarded([&] { return cpu_bad_scores(table, pool_); });
+    return guarded([&]() -> Result<BadScores> {
+      auto finite = counted_.count(table, pool_);
+      if (!finite) return finite.error();
+      if (*finite) return BadScores{};
+      return cpu_bad_scores(table, pool_);
+    });
   }
 
  private:
@@ -63,7 +81,20 @@ class CpuBackend final : public Backend {
     }
   }
 
+  /// Forgets the counts when a call ends, so that they serve the one that follows the check and no
+  /// other: rows at the same place may be different ones later.
+  struct Forget {
+    explicit Forget(CountedRows& rows) : counted(rows) {}
+    ~Forget() { counted.forget(); }
+    Forget(const Forget&) = delete;
+    Forget& operator=(const Forget&) = delete;
+    CountedRows& counted;
+  };
+
   ThreadPool pool_;
+  /// Of the table that bad_scores() has just seen; a caller does not change rows between the check
+  /// and the ranking.
+  CountedRows counted_;
 };
 
 }  // namespace

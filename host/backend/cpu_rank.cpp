@@ -367,4 +367,63 @@ Result<std::vector<RankSummary>> cpu_rank_summaries(const TableView& table, i64 
   });
 }
 
+struct CountedRows::Counts {
+  const std::byte* scores;
+  const u8* labels;
+  i64 rows;
+  DType dtype;
+  cpu::RankHistogram histogram;
+};
+
+CountedRows::CountedRows() = default;
+CountedRows::~CountedRows() = default;
+void CountedRows::forget() { counts_.reset(); }
+
+Result<bool> CountedRows::count(const TableView& table, ThreadPool& pool) {
+  using namespace cpu;
+  counts_.reset();
+  const bool has_halves = table.scores.dtype == DType::kF16 || table.scores.dtype == DType::kBF16;
+  if (table.task != Task::kBinary || !has_halves || table.binary_labels == nullptr ||
+      table.weighted() || table.cells != nullptr || table.rows < RankHistogram::kLeastRows ||
+      table.rows > RankHistogram::kMostRows) {
+    return false;
+  }
+  return guarded(table, "rank counts", [&]() -> Result<bool> {
+    const ProblemRows problem(table, 0, nullptr);
+    if (problem.contiguous_halves() == nullptr) return false;
+    RankHistogram histogram(problem, Workers(pool));
+    if (!histogram.all_finite(problem.kind())) return false;
+    counts_ = std::make_unique<Counts>(Counts{table.scores.data, table.binary_labels, table.rows,
+                                              table.scores.dtype, std::move(histogram)});
+    return true;
+  });
+}
+
+bool CountedRows::are_of(const TableView& table) const {
+  return counts_ != nullptr && table.task == Task::kBinary && !table.weighted() &&
+         (table.cells == nullptr || table.cell_count == 1) &&
+         table.scores.data == counts_->scores && table.scores.dtype == counts_->dtype &&
+         table.binary_labels == counts_->labels && table.rows == counts_->rows &&
+         table.scores.strides == std::vector<i64>{2};
+}
+
+Result<std::vector<std::vector<RankTable>>> CountedRows::tables(const TableView& table) const {
+  using Tables = std::vector<std::vector<RankTable>>;
+  return cpu::guarded(table, "rank tables", [&]() -> Result<Tables> {
+    Tables tables(1);
+    tables[0].push_back(counts_->histogram.table(score_kind(table)));
+    return tables;
+  });
+}
+
+Result<std::vector<RankSummary>> CountedRows::summaries(const TableView& table,
+                                                        std::span<const RankQuery> queries,
+                                                        ThreadPool& pool) const {
+  using Summaries = std::vector<RankSummary>;
+  return cpu::guarded(table, "rank summaries", [&]() -> Result<Summaries> {
+    return Summaries{
+        cpu::summary_of(counts_->histogram, score_kind(table), queries, cpu::Workers(pool))};
+  });
+}
+
 }  // namespace cupel

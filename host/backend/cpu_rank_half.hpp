@@ -20,6 +20,8 @@ class RankHistogram {
 
   RankHistogram(const ProblemRows& problem, const Workers& workers);
 
+  /// Whether no counted score is NaN or infinite.
+  bool all_finite(ScoreKind kind) const;
   std::vector<BlockCounts> count_labels() const;
   using Visit = std::function<void(int worker, i64 bucket, const GroupSpan<u32>& groups)>;
   void for_each_bucket(const std::function<bool(i64 bucket)>& wanted, const Visit& visit) const;

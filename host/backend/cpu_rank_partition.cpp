@@ -47,6 +47,8 @@ constexpr i64 kSampleStretch = 8;
 constexpr i64 kLeastSharedBucket = 65'536;
 constexpr i64 kScatterRows = 65'536;
 constexpr i64 kBatch = 256;
+/// How far ahead of their use rows are asked for.
+constexpr i64 kAhead = 4 * kBatch;
 
 /// Tables of one byte a cell up to here are counted into; more would miss the caches.
 constexpr u64 kMostCountedKeys = u64{1} << 19;
@@ -901,6 +903,8 @@ void RankPartition<Key>::scatter() {
     const i64 end = std::min(rows_, (part + 1) * kScatterRows);
     for (i64 row = part * kScatterRows; row < end; row += kBatch) {
       const i64 n = std::min(kBatch, end - row);
+      // The scattered writes keep the processor from looking this far ahead by itself.
+      if (row + kAhead + kBatch <= rows_) problem_->prefetch(row + kAhead, kBatch);
       problem_->keys(row, n, keys.data());
       const u8* labels = all_labels != nullptr ? all_labels + row : label_copy.data();
       if (all_labels == nullptr) problem_->labels(row, n, label_copy.data());

@@ -243,6 +243,16 @@ void ProblemRows::labels(i64 row, i64 n, u8* out) const {
   }
 }
 
+void ProblemRows::prefetch(i64 row, i64 n) const {
+  constexpr i64 kLineBytes = 64;
+  if (data_ != nullptr && stride_ == dtype_size(table_->scores.dtype)) {
+    const std::byte* scores = data_ + row * stride_;
+    for (i64 at = 0; at < n * stride_; at += kLineBytes) __builtin_prefetch(scores + at);
+  }
+  if (labels_ == nullptr) return;
+  for (i64 at = 0; at < n; at += kLineBytes) __builtin_prefetch(labels_ + row + at);
+}
+
 const std::byte* ProblemRows::contiguous_halves() const {
   return data_ != nullptr && key_bits(kind_) == 16 && stride_ == 2 ? data_ : nullptr;
 }

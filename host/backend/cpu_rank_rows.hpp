@@ -41,6 +41,8 @@ class ProblemRows {
   void keys(i64 row, i64 n, Key* out) const;
   /// 1 for the positives among rows [row, row + n), else 0.
   void labels(i64 row, i64 n, u8* out) const;
+  /// Asks memory for rows [row, row + n) ahead of their use, where they lie side by side.
+  void prefetch(i64 row, i64 n) const;
   /// The quantised weight of a row of a weighted table.
   u128 mass(i64 row) const;
 

@@ -141,7 +141,7 @@ class Evaluator {
       opened.push_back(std::move(*one));
       if (auto agreed = check_pool(opened); !agreed) return agreed.error();
     }
-    // Checksums and hashes of a file are computed while its rows are.
+    // Checksums and hashes of a file are computed while its rows are checked and ranked.
     std::vector<std::future<Result<std::vector<EvalInput>>>> verified;
     Result<void> outcome;
     std::vector<EvalResult> results;
@@ -149,14 +149,15 @@ class Evaluator {
     double compute_s = 0;
     i64 first_row = 0;
     for (OpenDump& one : opened) {
-      auto prepared = prepare_table(one.binding, request_, first_row, *backend_);
+      auto prepared = prepare_table(one.binding, request_, first_row, *backend_, [&] {
+        verified.push_back(std::async(std::launch::async, [&one] { return verify(one); }));
+      });
       first_row += one.binding.rows;
       if (!prepared) {
         outcome = prepared.error();
         break;
       }
       parts.push_back(std::move(*prepared));
-      verified.push_back(std::async(std::launch::async, [&one] { return verify(one); }));
     }
     report_.read_s += seconds_since(read_start);
     if (outcome.ok()) {
@@ -165,14 +166,18 @@ class Evaluator {
       compute_s = seconds_since(compute_start);
     }
     std::vector<EvalInput> inputs;
-    for (auto& future : verified) {
-      auto checked = future.get();
-      // Damage explains whatever else looked wrong in the columns.
-      if (!checked) return checked.error();
+    for (std::size_t i = 0; i < verified.size(); ++i) {
+      auto checked = verified[i].get();
+      // Damage explains whatever else looked wrong in the columns; not a mistake in the request.
+      const bool explains = i < parts.size() || outcome.error().code == ErrorCode::kInput;
+      if (!checked && explains) return checked.error();
+      if (!checked) continue;
       inputs.insert(inputs.end(), checked->begin(), checked->end());
     }
     if (!outcome) {
-      if (outcome.error().code == ErrorCode::kInput)
+      // A dump that could not be loaded was not verified either.
+      const bool loaded = verified.size() > parts.size();
+      if (outcome.error().code == ErrorCode::kInput && !loaded)
         return with_damage(opened, verified.size(), outcome.error());
       return outcome.error();
     }

@@ -69,8 +69,9 @@ class Preparer {
   Preparer(const Binding& binding, const EvalRequest& request, i64 first_row, Backend& backend)
       : binding_(binding), request_(request), first_row_(first_row), backend_(backend) {}
 
-  Result<PreparedTable> run() {
+  Result<PreparedTable> run(const std::function<void()>& loaded) {
     if (auto done = load_columns(); !done) return done.error();
+    if (loaded) loaded();
     TableView& view = table_.view;
     view.task = binding_.task;
     view.rows = binding_.rows;
@@ -79,6 +80,7 @@ class Preparer {
     view.scores = score_->view;
     table_.probability_epsilon = machine_epsilon(view.scores.dtype);
     if (is_string(view.scores.dtype)) return not_numeric(binding_.score);
+    find_labels_in_place();
     if (auto done = check_scores(); !done) return done.error();
     if (auto done = read_labels(); !done) return done.error();
     if (auto done = read_weights(); !done) return done.error();
@@ -137,6 +139,21 @@ class Preparer {
     if (binding_.calibration) calibration_ = &table_.arrays[next++];
     first_group_ = next;
     return {};
+  }
+
+  /// Labels that can be used where they lie are known before the scores are checked: a backend that
+  /// sees both may rank the rows in the same pass.
+  void find_labels_in_place() {
+    const ArrayView& labels = label_->view;
+    TableView& view = table_.view;
+    if (!request_.pos_label.empty() || view.task == Task::kMulticlass) return;
+    if (labels.dtype != DType::kU8 && labels.dtype != DType::kBool) return;
+    if (!labels.is_contiguous() || !all_bits(labels)) return;
+    label_in_place_ = reinterpret_cast<const u8*>(labels.data);
+    // Not where the rows that are ranked will be others, or not be ranked as one table.
+    const bool whole = request_.split == RowSplit::kAll && !request_.pool &&
+                       binding_.groups.empty() && !binding_.weight;
+    if (view.task == Task::kBinary && whole) view.binary_labels = label_in_place_;
   }
 
   Result<void> check_scores() {
@@ -226,12 +243,7 @@ class Preparer {
       domain = fmt::format("outside 0..{}", view.classes - 1);
     } else {
       const i64 columns = view.task == Task::kBinary ? 1 : view.classes;
-      const bool as_they_are = (labels.dtype == DType::kU8 || labels.dtype == DType::kBool) &&
-                               labels.is_contiguous() && all_bits(labels);
-      if (as_they_are) {
-        label_in_place_ = reinterpret_cast<const u8*>(labels.data);
-        return {};
-      }
+      if (label_in_place_ != nullptr) return {};
       table_.label_bytes.resize(static_cast<std::size_t>(view.rows * columns));
       read_integral(labels, columns, 2, table_.label_bytes.data(), faults);
       domain = "neither 0 nor 1";
@@ -543,8 +555,9 @@ double machine_epsilon(DType type) {
 }
 
 Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
-                                    i64 first_row, Backend& backend) {
-  return Preparer(binding, request, first_row, backend).run();
+                                    i64 first_row, Backend& backend,
+                                    const std::function<void()>& loaded) {
+  return Preparer(binding, request, first_row, backend).run(loaded);
 }
 
 }  // namespace cupel

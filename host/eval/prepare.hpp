@@ -5,6 +5,7 @@
 // so one pass makes the states of the cells and the rest is merging.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,10 +49,12 @@ double machine_epsilon(DType type);
 
 /// Loads the bound columns and prepares them. `first_row` is the position of the dump's first row
 /// in the whole table (0 but for later shards of a pool): rows without an id are known by it.
-/// `backend` finds NaN and infinite scores. Errors (kInput): those of loading; NaN or infinite
-/// scores, labels outside the domain, invalid weights, with the first row and the count, unless the
-/// request drops such rows.
+/// `backend` finds NaN and infinite scores. `loaded` is called once the columns are loaded, before
+/// they are looked at: from then on the dumps may verify() beside this function. Errors (kInput):
+/// those of loading; NaN or infinite scores, labels outside the domain, invalid weights, with the
+/// first row and the count, unless the request drops such rows.
 Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
-                                    i64 first_row, Backend& backend);
+                                    i64 first_row, Backend& backend,
+                                    const std::function<void()>& loaded = {});
 
 }  // namespace cupel

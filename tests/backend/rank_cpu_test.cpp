@@ -608,6 +608,181 @@ INSTANTIATE_TEST_SUITE_P(
                     MatrixCase{Task::kMulticlass, DType::kF64, true, true, 2'000, 3},
                     MatrixCase{Task::kMulticlass, DType::kF32, false, false, 10, 2'000}));
 
+// ---- counted 16-bit scores
+// ---------------------------------------------------------------------------
+
+/// Rows of 16-bit scores, given by their bits.
+struct HalfRows {
+  std::vector<std::byte> bytes;  ///< scores at an odd address
+  std::vector<u8> labels;
+  TableView table;
+
+  HalfRows(DType type, const std::vector<u16>& bits, std::vector<u8> of_rows)
+      : bytes(2 * bits.size() + 3), labels(std::move(of_rows)) {
+    std::memcpy(bytes.data() + 1, bits.data(), 2 * bits.size());
+    table.rows = static_cast<i64>(bits.size());
+    table.scores = make_view(bytes.data() + 1, type, {table.rows});
+    table.binary_labels = labels.data();
+  }
+  HalfRows(const HalfRows&) = delete;
+  HalfRows& operator=(const HalfRows&) = delete;
+
+  void set(i64 row, u16 bits) { std::memcpy(bytes.data() + 1 + 2 * row, &bits, 2); }
+  RankTable naive() const {
+    std::vector<NaiveRow> rows;
+    for (i64 row = 0; row < table.rows; ++row) {
+      rows.push_back(
+          {key_of_16(load<u16>(table.scores.at(row))), labels[static_cast<std::size_t>(row)], 1});
+    }
+    return naive_table(score_kind(table), false, rows);
+  }
+};
+
+/// Bits of finite scores in the patterns on which counting goes different ways.
+std::vector<u16> half_pattern(int pattern, DType type, std::size_t rows, Draws& draws) {
+  const u32 exponent = type == DType::kF16 ? 0x7C00 : 0x7F80;
+  std::vector<u16> bits(rows);
+  for (std::size_t i = 0; i < rows; ++i) {
+    u32 b = 0;
+    switch (pattern) {
+      case 0:  // all finite values
+        b = static_cast<u32>(draws.below(0x10000));
+        break;
+      case 1:  // one value
+        b = 0x3555;
+        break;
+      case 2:  // long runs of both zeros among other values
+        b = i / 700 % 3 == 0 ? static_cast<u32>(i & 1) << 15
+                             : static_cast<u32>(draws.below(0x4000));
+        break;
+      case 3:  // few values, so that two tables are used
+        b = 0x3000 + static_cast<u32>(draws.below(3));
+        break;
+      default:  // runs of 256 and a little more, at any place
+        b = static_cast<u32>(i / 300 * 977 % 0x8000);
+        break;
+    }
+    bits[i] = static_cast<u16>((b & exponent) == exponent ? b ^ 0x0400 ^ (exponent & 0x0080) : b);
+  }
+  return bits;
+}
+
+TEST(CountedRows, EveryPatternSizeAndLevelEqualsTheSortedTable) {
+  constexpr i64 kLeast = 32'768;  // RankHistogram::kLeastRows
+  Draws draws(79);
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    for (int pattern = 0; pattern < 5; ++pattern) {
+      for (const i64 rows : {kLeast, kLeast + 1, kLeast + 255, i64{300'001} / kShare + kLeast}) {
+        std::vector<u8> labels(static_cast<std::size_t>(rows));
+        for (u8& label : labels) label = draws.below(10) == 0 ? 1 : 0;
+        const HalfRows data(type, half_pattern(pattern, type, labels.size(), draws), labels);
+        const RankTable expected = data.naive();
+        const RankSummary summary = summarise(expected, few_queries());
+        for (const CpuLevel level : {CpuLevel::kBaseline, CpuLevel::kV3, CpuLevel::kV4}) {
+          SCOPED_TRACE(std::string(dtype_name(type)) + " pattern " + std::to_string(pattern) +
+                       " rows " + std::to_string(rows));
+          limit_cpu_level(level);
+          expect_binary(data.table, expected, {1, 2, 3});
+          // The same through the check of the scores.
+          const auto backend = make_cpu_backend(2);
+          const auto bad = backend->bad_scores(data.table);
+          ASSERT_TRUE(bad.ok());
+          EXPECT_EQ(bad.value().rows, 0);
+          const auto summaries = backend->rank_summaries(data.table, 0, 1, few_queries());
+          ASSERT_TRUE(summaries.ok());
+          expect_summary(summaries.value()[0], summary);
+          ASSERT_TRUE(backend->bad_scores(data.table).ok());
+          const auto tables = backend->rank_tables(data.table, 0, 1);
+          ASSERT_TRUE(tables.ok());
+          EXPECT_TRUE(tables.value()[0][0] == expected);
+        }
+      }
+    }
+  }
+  limit_cpu_level(CpuLevel::kV4);
+}
+
+TEST(CountedRows, FindsWhatThePlainSearchFinds) {
+  constexpr i64 kRows = 70'000;
+  Draws draws(83);
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    const std::vector<u16> poisons = type == DType::kF16
+                                         ? std::vector<u16>{0x7C00, 0xFC00, 0x7E01, 0xFFFF, 0x7C01}
+                                         : std::vector<u16>{0x7F80, 0xFF80, 0x7FC1, 0xFFFF, 0x7F81};
+    const std::vector<u8> labels(kRows, 1);
+    for (const u16 poison : poisons) {
+      for (const std::vector<i64>& places :
+           {std::vector<i64>{0}, std::vector<i64>{kRows - 1}, std::vector<i64>{257, 40'000, 9}}) {
+        HalfRows data(type, half_pattern(0, type, kRows, draws), labels);
+        for (const i64 place : places) data.set(place, poison);
+        const auto backend = make_cpu_backend(2);
+        ThreadPool pool(2);
+        const auto bad = backend->bad_scores(data.table);
+        const auto plain = cpu_bad_scores(data.table, pool);
+        ASSERT_TRUE(bad.ok() && plain.ok());
+        EXPECT_EQ(bad.value().rows, static_cast<i64>(places.size()));
+        EXPECT_EQ(bad.value().first_row, *std::min_element(places.begin(), places.end()));
+        EXPECT_EQ(bad.value().first_column, 0);
+        EXPECT_EQ(bad.value().rows, plain.value().rows);
+        EXPECT_EQ(bad.value().first_row, plain.value().first_row);
+        EXPECT_EQ(bad.value().first_column, plain.value().first_column);
+      }
+    }
+  }
+}
+
+TEST(CountedRows, ServeTheNextCallForTheSameRowsOnly) {
+  constexpr i64 kRows = 50'000;
+  Draws draws(89);
+  std::vector<u8> labels(kRows);
+  for (u8& label : labels) label = static_cast<u8>(draws.below(2));
+  HalfRows data(DType::kF16, half_pattern(0, DType::kF16, kRows, draws), labels);
+  const HalfRows other(DType::kF16, half_pattern(3, DType::kF16, kRows, draws), labels);
+  const auto backend = make_cpu_backend(2);
+  const auto ranked = [&](const TableView& table) {
+    const auto summaries = backend->rank_summaries(table, 0, 1, few_queries());
+    EXPECT_TRUE(summaries.ok());
+    return summaries.value()[0];
+  };
+  const auto expect = [&](const TableView& table, const RankTable& naive) {
+    expect_summary(ranked(table), summarise(naive, few_queries()));
+  };
+  // Another table, a part of the rows, and bfloat16 at the same place.
+  ASSERT_TRUE(backend->bad_scores(data.table).ok());
+  expect(other.table, other.naive());
+  expect(data.table, data.naive());
+  ASSERT_TRUE(backend->bad_scores(data.table).ok());
+  TableView part = data.table;
+  part.rows = kRows - 1;
+  part.scores.shape = {part.rows};
+  std::vector<NaiveRow> rows;
+  for (i64 row = 0; row < part.rows; ++row) {
+    rows.push_back(
+        {key_of_16(load<u16>(part.scores.at(row))), data.labels[static_cast<std::size_t>(row)], 1});
+  }
+  expect(part, naive_table(ScoreKind::kF16, false, rows));
+  // Rows that change between two rankings after one check.
+  ASSERT_TRUE(backend->bad_scores(data.table).ok());
+  expect(data.table, data.naive());
+  for (i64 row = 0; row < kRows; row += 3) data.set(row, 0x1234);
+  expect(data.table, data.naive());
+  // Weights and cells ask for something else.
+  ASSERT_TRUE(backend->bad_scores(data.table).ok());
+  const std::vector<double> weights(kRows, 2.0);
+  TableView weighted = data.table;
+  weighted.weights_f64 = weights.data();
+  EXPECT_TRUE(ranked(weighted).weighted);
+  ASSERT_TRUE(backend->bad_scores(data.table).ok());
+  std::vector<u32> cells(kRows);
+  for (std::size_t i = 0; i < cells.size(); ++i) cells[i] = i % 2;
+  TableView in_cells = data.table;
+  in_cells.cells = cells.data();
+  in_cells.cell_count = 2;
+  const auto tables = backend->rank_tables(in_cells, 0, 1);
+  ASSERT_TRUE(tables.ok());
+  EXPECT_EQ(tables.value()[0].size(), 2u);
+}
+
 // ---- scores that cannot be ranked
 // ----------------------------------------------------------------
 
