@@ -61,11 +61,17 @@ class CpuBackend final : public Backend {
   }
   Result<BadScores> bad_scores(const TableView& table) override {
     return guarded([&]() -> Result<BadScores> {
-      auto finite = counted_.count(table, pool_);
-      if (!finite) return finite.error();
-      if (*finite) return BadScores{};
+      if (hold_) {
+        auto finite = counted_.count(table, pool_);
+        if (!finite) return finite.error();
+        if (*finite) return BadScores{};
+      }
       return cpu_bad_scores(table, pool_);
     });
+  }
+  void hold_columns(bool hold) override {
+    hold_ = hold;
+    counted_.forget();
   }
 
  private:
@@ -81,8 +87,7 @@ class CpuBackend final : public Backend {
     }
   }
 
-  /// Forgets the counts when a call ends, so that they serve the one that follows the check and no
-  /// other: rows at the same place may be different ones later.
+  /// Forgets the counts when a call ends: they serve the one that follows the check.
   struct Forget {
     explicit Forget(CountedRows& rows) : counted(rows) {}
     ~Forget() { counted.forget(); }
@@ -92,9 +97,9 @@ class CpuBackend final : public Backend {
   };
 
   ThreadPool pool_;
-  /// Of the table that bad_scores() has just seen; a caller does not change rows between the check
-  /// and the ranking.
+  /// Of the table that bad_scores() has just seen, while columns are held.
   CountedRows counted_;
+  bool hold_ = false;
 };
 
 }  // namespace

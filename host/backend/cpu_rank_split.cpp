@@ -27,8 +27,8 @@ void sort_range(KeyedRow* rows, i64 size) {
   // The sorter pads with the largest key, and may give a row that has this key the value of its
   // padding (Highway 1.0): such rows go last and stay out of it.
   constexpr u64 kLargestKey = ~u64{0};
-  KeyedRow* const end = std::partition(
-      rows, rows + size, [](const KeyedRow& row) { return row.key != kLargestKey; });
+  KeyedRow* const end =
+      std::partition(rows, rows + size, [](const KeyedRow& row) { return row.key != kLargestKey; });
   const hwy::Sorter sorter;
   sorter(rows, static_cast<std::size_t>(end - rows), hwy::SortAscending());
 }

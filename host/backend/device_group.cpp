@@ -400,6 +400,10 @@ class Group final : public DeviceGroup {
 
   void hold_columns(bool hold) override {
     held_ = hold;
+    {
+      const std::lock_guard lock(cpu_mutex_);
+      if (cpu_ != nullptr) cpu_->hold_columns(hold);
+    }
     for (Slot& slot : slots_) {
       if (slot.alive && slot.device != nullptr) slot.device->hold_columns(hold);
     }
@@ -434,7 +438,10 @@ class Group final : public DeviceGroup {
   }
 
   Backend& cpu() const {
-    if (cpu_ == nullptr) cpu_ = make_cpu_();
+    if (cpu_ == nullptr) {
+      cpu_ = make_cpu_();
+      cpu_->hold_columns(held_);
+    }
     return *cpu_;
   }
   template <class Call>

@@ -132,9 +132,18 @@ class Evaluator {
 
   /// Evaluates one dump, or all files of a pool as one table.
   Result<void> evaluate_one(const std::vector<std::string>& paths, Detail::List& plans) {
+    // What is loaded below stays as it is until this returns.
+    struct Held {
+      explicit Held(Backend& of) : backend(of) { backend.hold_columns(true); }
+      ~Held() { backend.hold_columns(false); }
+      Held(const Held&) = delete;
+      Held& operator=(const Held&) = delete;
+      Backend& backend;
+    };
     const auto read_start = Clock::now();
     std::vector<OpenDump> opened;
     std::vector<PreparedTable> parts;
+    const Held held(*backend_);
     for (const std::string& path : paths) {
       auto one = open(path);
       if (!one) return one.error();

@@ -6,6 +6,7 @@
 #include <bit>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 
@@ -197,7 +198,7 @@ class Preparer {
             integral = inside && std::floor(value) == value;
           }
           if (!inside || !integral) {
-            if (!bad && faults.first < 0) faults.what = describe(static_cast<double>(value));
+            if (!bad && faults.first < 0) faults.what = describe(value);
             bad = true;
           }
           out[row * columns + col] = inside && integral ? static_cast<Out>(value) : Out{0};
@@ -218,7 +219,10 @@ class Preparer {
       });
     }
   }
-  static std::string describe(double value) { return fmt::format("is {}", value); }
+  template <class T>
+  static std::string describe(T value) {
+    return fmt::format("is {}", value);
+  }
 
   Result<void> read_labels() {
     const ArrayView& labels = label_->view;
@@ -270,6 +274,32 @@ class Preparer {
     return (seen & 0xFEFEFEFEFEFEFEFEu) == 0;
   }
 
+  /// Whether the label of a row is the number that a text says; empty when it says none. Integers
+  /// are compared as integers, since doubles beyond 2^53 stand for several; a bool is true or false
+  /// too.
+  static std::function<bool(i64)> label_matcher(const ArrayView& labels, const std::string& text) {
+    const char* const end = text.data() + text.size();
+    const auto whole = [&](const std::from_chars_result& read) {
+      return read.ec == std::errc() && read.ptr == end;
+    };
+    if (labels.dtype == DType::kBool && (text == "true" || text == "false")) {
+      return [&labels, wanted = text == "true"](i64 row) {
+        return (element(labels, row, 0) != 0) == wanted;
+      };
+    }
+    if (i64 wanted = 0;
+        labels.dtype == DType::kI64 && whole(std::from_chars(text.data(), end, wanted))) {
+      return [&labels, wanted](i64 row) { return load<i64>(labels.at(row)) == wanted; };
+    }
+    if (u64 wanted = 0;
+        labels.dtype == DType::kU64 && whole(std::from_chars(text.data(), end, wanted))) {
+      return [&labels, wanted](i64 row) { return load<u64>(labels.at(row)) == wanted; };
+    }
+    double wanted = 0;
+    if (!whole(std::from_chars(text.data(), end, wanted))) return {};
+    return [&labels, wanted](i64 row) { return element(labels, row, 0) == wanted; };
+  }
+
   Result<void> read_positive_label(const ArrayView& labels) {
     const std::string& wanted = request_.pos_label;
     table_.label_bytes.resize(static_cast<std::size_t>(binding_.rows));
@@ -281,10 +311,8 @@ class Preparer {
         positives += out[row];
       }
     } else {
-      double number = 0;
-      const auto [end, fault] =
-          std::from_chars(wanted.data(), wanted.data() + wanted.size(), number);
-      if (fault != std::errc() || end != wanted.data() + wanted.size()) {
+      const auto matches = label_matcher(labels, wanted);
+      if (!matches) {
         return usage_error(
             fmt::format("--pos-label '{}' is not a number, but label '{}' holds "
                         "numbers",
@@ -292,10 +320,9 @@ class Preparer {
       }
       Faults faults;
       for (i64 row = 0; row < binding_.rows; ++row) {
-        const double value = element(labels, row, 0);
-        out[row] = value == number ? 1 : 0;
+        out[row] = matches(row) ? 1 : 0;
         positives += out[row];
-        if (!std::isnan(value)) continue;
+        if (!is_float(labels.dtype) || !std::isnan(element(labels, row, 0))) continue;
         if (faults.first < 0) faults.what = "is nan";
         faults.add(row);
         if (drops()) mark(row, RowFault::kLabel);

@@ -685,6 +685,7 @@ TEST(CountedRows, EveryPatternSizeAndLevelEqualsTheSortedTable) {
           expect_binary(data.table, expected, {1, 2, 3});
           // The same through the check of the scores.
           const auto backend = make_cpu_backend(2);
+          backend->hold_columns(true);
           const auto bad = backend->bad_scores(data.table);
           ASSERT_TRUE(bad.ok());
           EXPECT_EQ(bad.value().rows, 0);
@@ -716,6 +717,7 @@ TEST(CountedRows, FindsWhatThePlainSearchFinds) {
         HalfRows data(type, half_pattern(0, type, kRows, draws), labels);
         for (const i64 place : places) data.set(place, poison);
         const auto backend = make_cpu_backend(2);
+        backend->hold_columns(true);
         ThreadPool pool(2);
         const auto bad = backend->bad_scores(data.table);
         const auto plain = cpu_bad_scores(data.table, pool);
@@ -739,6 +741,7 @@ TEST(CountedRows, ServeTheNextCallForTheSameRowsOnly) {
   HalfRows data(DType::kF16, half_pattern(0, DType::kF16, kRows, draws), labels);
   const HalfRows other(DType::kF16, half_pattern(3, DType::kF16, kRows, draws), labels);
   const auto backend = make_cpu_backend(2);
+  backend->hold_columns(true);
   const auto ranked = [&](const TableView& table) {
     const auto summaries = backend->rank_summaries(table, 0, 1, few_queries());
     EXPECT_TRUE(summaries.ok());
@@ -781,6 +784,14 @@ TEST(CountedRows, ServeTheNextCallForTheSameRowsOnly) {
   const auto tables = backend->rank_tables(in_cells, 0, 1);
   ASSERT_TRUE(tables.ok());
   EXPECT_EQ(tables.value()[0].size(), 2u);
+  // Rows that change between the check and the ranking, which nobody has promised to hold.
+  ASSERT_TRUE(backend->bad_scores(data.table).ok());
+  backend->hold_columns(false);
+  data.set(1, 0x2345);
+  expect(data.table, data.naive());
+  ASSERT_TRUE(backend->bad_scores(data.table).ok());
+  data.set(1, 0x3456);
+  expect(data.table, data.naive());
 }
 
 // ---- scores that cannot be ranked

@@ -395,6 +395,19 @@ TEST_F(Cli, ACalibrationColumnMayBeCalledE) {
   EXPECT_NE(done.out.find("e.csv,auroc,,,,1,,2,1,1,"), std::string::npos) << done.out;
 }
 
+// 2^53 and 2^53 + 1 are one double; both labels would be positive, or neither.
+TEST_F(Cli, ThePositiveLabelIsComparedAsAnInteger) {
+  write("large.csv",
+        "label,score\n9007199254740993,0.9\n9007199254740992,0.1\n9007199254740993,0.8\n");
+  const Ended done = run({"eval", "large.csv", "--metrics", "auroc", "--pos-label",
+                          "9007199254740993", "--format", "csv", "-q"});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_NE(done.out.find(",3,2,1,"), std::string::npos) << done.out;
+  write("bools.csv", "label,score\ntrue,0.9\nfalse,0.1\n");
+  const Ended inverted = run({"eval", "bools.csv", "--metrics", "auroc", "--pos-label", "false"});
+  EXPECT_EQ(inverted.exit_code, 0) << inverted.err;
+}
+
 TEST_F(Cli, TheNoticeOfAFallbackIsOneLineOnStandardError) {
   const Ended done = run({"eval", "a.csv"});
   EXPECT_EQ(done.exit_code, 0);

@@ -54,6 +54,7 @@ class RoundTripBackend final : public Backend {
   Result<BadScores> bad_scores(const TableView& table) override {
     return inner_->bad_scores(table);
   }
+  void hold_columns(bool hold) override { inner_->hold_columns(hold); }
 
  private:
   template <class State>

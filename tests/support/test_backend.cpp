@@ -53,6 +53,7 @@ class CountingBackend final : public Backend {
   Result<BadScores> bad_scores(const TableView& table) override {
     return inner_->bad_scores(table);
   }
+  void hold_columns(bool hold) override { inner_->hold_columns(hold); }
 
  private:
   std::unique_ptr<Backend> inner_;
