@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +14,7 @@
 
 #include "backend/cpu_rank.hpp"
 #include "backend/thread_pool.hpp"
+#include "cupel/math/half.hpp"
 #include "support/rank_data.hpp"
 
 namespace {
@@ -139,31 +141,72 @@ void tables(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * state.range(1) * 5);
 }
 
-/// 16-bit floats: rows, threads.
+/// 16-bit floats: rows, distinct values (0: uniform in [0, 1)), queries, threads.
 void halves(benchmark::State& state) {
   const i64 rows = state.range(0);
+  const u64 values = static_cast<u64>(state.range(1));
   std::vector<u16> scores(static_cast<std::size_t>(rows));
   std::vector<u8> labels(static_cast<std::size_t>(rows));
   test::Draws draws(13);
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    const float score = static_cast<float>(draws.unit());
+    const float score = static_cast<float>(values == 0 ? draws.unit()
+                                                       : static_cast<double>(draws.below(values)) /
+                                                             static_cast<double>(values));
     u32 bits;
     std::memcpy(&bits, &score, sizeof bits);
-    scores[i] = static_cast<u16>(((bits >> 13) - (112u << 10)) & 0x3FFF);
+    // Positive and below 1: the exponent has fewer bits, and what is too small becomes 0.
+    scores[i] = bits < 0x3880'0000u ? u16{0} : static_cast<u16>((bits >> 13) - (112u << 10));
     labels[i] = draws.below(10) == 0 ? 1 : 0;
   }
   TableView table;
   table.rows = rows;
   table.scores = make_view(scores.data(), DType::kF16, {rows});
   table.binary_labels = labels.data();
-  ThreadPool pool(static_cast<int>(state.range(1)));
-  const std::vector<RankQuery> queries = query_set(1);
+  ThreadPool pool(static_cast<int>(state.range(3)));
+  const std::vector<RankQuery> queries = query_set(state.range(2));
+  {
+    TableView part = table;
+    part.rows = std::min(rows, kCheckedRows);
+    part.scores.shape = {part.rows};
+    std::vector<float> floats;
+    for (i64 i = 0; i < part.rows; ++i) {
+      floats.push_back(float_from_f16(scores[static_cast<std::size_t>(i)]));
+    }
+    const std::vector<u8> checked_labels(labels.begin(), labels.begin() + part.rows);
+    const auto summary = cpu_rank_summaries(part, 0, 1, queries, pool);
+    if (!summary.ok() ||
+        !(summary.value()[0].answers[0].sum == widen<4>(sorted_two_u(floats, checked_labels)))) {
+      std::fprintf(stderr, "wrong answer for 16-bit scores\n");
+      std::exit(1);
+    }
+  }
   for (auto _ : state) {
     auto result = cpu_rank_summaries(table, 0, 1, queries, pool);
     benchmark::DoNotOptimize(result);
   }
   state.SetItemsProcessed(state.iterations() * rows);
   state.SetBytesProcessed(state.iterations() * rows * 3);
+}
+
+/// What the machine can read: the sum of so many bytes by so many threads.
+void read_memory(benchmark::State& state) {
+  const i64 bytes = state.range(0);
+  const std::vector<u64> words(static_cast<std::size_t>(bytes) / sizeof(u64), 1);
+  constexpr std::size_t kPart = 65'536;
+  const std::size_t parts = (words.size() + kPart - 1) / kPart;
+  ThreadPool pool(static_cast<int>(state.range(1)));
+  for (auto _ : state) {
+    std::atomic<u64> sum{0};
+    pool.parallel_for(static_cast<i64>(parts), [&](int, i64 part) {
+      const std::size_t first = static_cast<std::size_t>(part) * kPart;
+      const std::size_t last = std::min(words.size(), first + kPart);
+      u64 own = 0;
+      for (std::size_t i = first; i < last; ++i) own += words[i];
+      sum += own;
+    });
+    if (sum != words.size()) std::exit(1);
+  }
+  state.SetBytesProcessed(state.iterations() * bytes);
 }
 
 /// Rows, labels, queries, threads; uniform scores, a tenth positive.
@@ -218,10 +261,15 @@ BENCHMARK(tables)
     ->MeasureProcessCPUTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(halves)
-    ->Args({100'000'000, 1})
-    ->Args({100'000'000, 2})
+    ->ArgsProduct({{100'000'000}, {0, 1, 11, 1000}, {0}, {1, 2}})
+    ->Args({100'000'000, 0, 1, 2})
     ->UseRealTime()
     ->MeasureProcessCPUTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(read_memory)
+    ->Args({300'000'000, 1})
+    ->Args({300'000'000, 2})
+    ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(multilabel)
     ->Args({100'000, 1000, 0, 2})

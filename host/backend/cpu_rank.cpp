@@ -119,10 +119,50 @@ void for_each_query_batch(std::span<const RankQuery> queries, Body body) {
   }
 }
 
+bool is_area_only(std::span<const RankQuery> queries) {
+  return !queries.empty() && std::all_of(queries.begin(), queries.end(), [](const RankQuery& q) {
+    return q.kind == RankQueryKind::kTwoU;
+  });
+}
+
+/// The summary of rows that are cut into buckets when nothing but 2U is asked for: every bucket is
+/// opened anyway, and its groups tell its labels. None if there is a single class.
+template <class Cut>
+std::optional<RankSummary> area_of(const Cut& cut, ScoreKind kind, std::size_t queries) {
+  const std::size_t buckets = static_cast<std::size_t>(cut.buckets());
+  std::vector<BlockCounts> counts(buckets);
+  std::vector<u64> inside(buckets);
+  cut.for_each_bucket([](i64) { return true; },
+                      [&](int, i64 b, const auto& groups) {
+                        if (groups.size == 0) return;
+                        const std::size_t bucket = static_cast<std::size_t>(b);
+                        counts[bucket] = {groups.pos[groups.size - 1], groups.neg[groups.size - 1]};
+                        inside[bucket] = groups_two_u(groups);
+                      });
+  RankSummary summary;
+  summary.kind = kind;
+  u128 two_u = 0;
+  for (std::size_t b = 0; b < buckets; ++b) {
+    two_u += inside[b] + static_cast<u128>(counts[b].pos) * (2 * summary.neg_rows);
+    summary.pos_rows += counts[b].pos;
+    summary.neg_rows += counts[b].neg;
+  }
+  summary.pos = summary.pos_rows;
+  summary.neg = summary.neg_rows;
+  if (summary.pos == 0 || summary.neg == 0) return std::nullopt;
+  RankAnswer answer;
+  answer.sum = to_u256(two_u);
+  summary.answers.assign(queries, answer);
+  return summary;
+}
+
 /// The summary of rows that are cut into buckets.
 template <class Cut>
 RankSummary summary_of(const Cut& cut, ScoreKind kind, std::span<const RankQuery> queries,
                        const Workers& workers) {
+  if (is_area_only(queries)) {
+    if (auto area = area_of(cut, kind, queries.size())) return std::move(*area);
+  }
   const std::vector<BlockCounts> counts = cut.count_labels();
   RankSummary summary;
   summary.kind = kind;
@@ -333,9 +373,7 @@ Result<std::vector<RankSummary>> cpu_rank_summaries(const TableView& table, i64 
     const ScoreKind kind = score_kind(table);
     const bool shared = pool.threads() > 1 && (table.rows >= kLeastSharedRows || problems == 1);
     if (!shared && table.task != Task::kBinary && table.rows > 0) {
-      const bool area_only = std::all_of(queries.begin(), queries.end(), [](const RankQuery& q) {
-        return q.kind == RankQueryKind::kTwoU;
-      });
+      const bool area_only = is_area_only(queries);
       std::vector<PairCounter> counters(static_cast<std::size_t>(pool.threads()));
       const Workers alone;
       memory.make_own(pool.threads());

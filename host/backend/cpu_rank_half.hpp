@@ -22,6 +22,7 @@ class RankHistogram {
 
   /// Whether no counted score is NaN or infinite.
   bool all_finite(ScoreKind kind) const;
+  i64 buckets() const { return 1; }
   std::vector<BlockCounts> count_labels() const;
   using Visit = std::function<void(int worker, i64 bucket, const GroupSpan<u32>& groups)>;
   void for_each_bucket(const std::function<bool(i64 bucket)>& wanted, const Visit& visit) const;

@@ -273,6 +273,11 @@ void expect_binary(const TableView& table, const RankTable& expected, std::vecto
     ASSERT_TRUE(summaries.ok()) << summaries.error().text();
     ASSERT_EQ(summaries.value().size(), 1u);
     expect_summary(summaries.value()[0], summary);
+    // What asks for the area alone takes a shorter way.
+    const std::vector<RankQuery> area{{RankQueryKind::kTwoU, {}}};
+    const auto alone = cpu_rank_summaries(table, 0, 1, area, pool);
+    ASSERT_TRUE(alone.ok()) << alone.error().text();
+    expect_summary(alone.value()[0], summarise(expected, area));
   }
 }
 
