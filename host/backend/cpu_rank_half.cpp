@@ -25,8 +25,15 @@ constexpr i64 kAhead = 4 * kBatch;
 /// Counters are at (label << 16 | bits): rows of one label share lines, and the rare label takes
 /// few of them.
 struct Counters {
-  std::vector<u32> even;
-  std::vector<u32> odd;
+  /// Between the tables: a processor that compares the low 12 bits of addresses would take the
+  /// same counter of the other table for this one, and wait after all.
+  static constexpr std::size_t kStagger = 256;
+  std::vector<u32> both;
+
+  void clear() { both.assign(4 * kKeys + kStagger, 0); }
+  u32* even() { return both.data(); }
+  u32* odd() { return both.data() + 2 * kKeys + kStagger; }
+  u32 sum(std::size_t cell) const { return both[cell] + both[2 * kKeys + kStagger + cell]; }
 };
 
 void make_cells_scalar(const std::byte* scores, const u8* labels, i64 n, u32* cells) {
@@ -97,8 +104,10 @@ void count_raw(const std::byte* scores, const u8* labels, i64 n, u32* even, u32*
     }
     make_cells(block, labels + i, kBatch, cells.data());
     for (std::size_t j = 0; j < static_cast<std::size_t>(kBatch); j += 2) {
-      ++even[cells[j]];
-      ++odd[cells[j + 1]];
+      u64 two;  // read before anything is written: the compiler cannot tell counters from cells
+      std::memcpy(&two, cells.data() + j, sizeof two);
+      ++even[static_cast<u32>(two)];
+      ++odd[two >> 32];
     }
   }
   make_cells(scores + 2 * i, labels + i, n - i, cells.data());
@@ -117,14 +126,11 @@ RankHistogram::RankHistogram(const ProblemRows& problem, const Workers& workers)
   std::vector<Counters> counters(static_cast<std::size_t>(workers.count()));
   workers.parallel_for((rows + kPart - 1) / kPart, [&](int worker, i64 part) {
     Counters& own = counters[static_cast<std::size_t>(worker)];
-    if (own.even.empty()) {
-      own.even.assign(2 * kKeys, 0);
-      own.odd.assign(2 * kKeys, 0);
-    }
+    if (own.both.empty()) own.clear();
     const i64 begin = part * kPart;
     const i64 end = std::min(rows, begin + kPart);
     if (is_raw) {
-      count_raw(raw + 2 * begin, all_labels + begin, end - begin, own.even.data(), own.odd.data());
+      count_raw(raw + 2 * begin, all_labels + begin, end - begin, own.even(), own.odd());
       return;
     }
     std::array<u32, kBatch> keys;
@@ -134,18 +140,18 @@ RankHistogram::RankHistogram(const ProblemRows& problem, const Workers& workers)
       problem.keys(row, n, keys.data());
       problem.labels(row, n, labels.data());
       for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
-        ++own.even[keys[i] | static_cast<u32>(labels[i]) << 16];
+        ++own.both[keys[i] | static_cast<u32>(labels[i]) << 16];
       }
     }
   });
   // Bits become keys here, where -0 joins +0.
   counts_.assign(2 * kKeys, 0);
   for (const Counters& own : counters) {
-    if (own.even.empty()) continue;
+    if (own.both.empty()) continue;
     for (std::size_t index = 0; index < kKeys; ++index) {
       const std::size_t key = is_raw ? key_of_16(static_cast<u16>(index)) : index;
-      counts_[2 * key] += own.even[index] + own.odd[index];
-      counts_[2 * key + 1] += own.even[kKeys + index] + own.odd[kKeys + index];
+      counts_[2 * key] += own.sum(index);
+      counts_[2 * key + 1] += own.sum(kKeys + index);
     }
   }
 }
