@@ -27,7 +27,7 @@ bool entry_has_code(std::string_view entry, int version) {
 bool has_code_for(std::string_view architectures, int major, int minor) {
   const int version = major * 10 + minor;
   while (!architectures.empty()) {
-    const auto end = architectures.find(';');
+    const auto end = architectures.find(',');
     if (entry_has_code(architectures.substr(0, end), version)) return true;
     if (end == std::string_view::npos) return false;
     architectures = architectures.substr(end + 1);

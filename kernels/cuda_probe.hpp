@@ -8,9 +8,9 @@
 namespace cupel::device {
 
 /// Whether code built for `architectures` runs on a device of compute capability major.minor. The
-/// list is CMake's, "75-real;90;120-virtual": machine code runs on its major version from its minor
-/// one on, virtual code on everything from its version on, and a plain number is both. The suffixes
-/// of features ("90a") run on exactly that version.
+/// list has CMake's entries, "75-real,90,120-virtual": machine code runs on its major version from
+/// its minor one on, virtual code on everything from its version on, and a plain number is both.
+/// The suffixes of features ("90a") run on exactly that version.
 bool has_code_for(std::string_view architectures, int major, int minor);
 
 /// What is wrong with the driver: no driver, or one that is too old; empty when neither. Versions

@@ -23,7 +23,7 @@ TEST(Architectures, VirtualCodeRunsOnEverythingFromItsVersionOn) {
 }
 
 TEST(Architectures, EveryEntryOfTheListCounts) {
-  constexpr std::string_view kRelease = "75-real;80-real;86-real;89-real;90-real;100-real;120";
+  constexpr std::string_view kRelease = "75-real,80-real,86-real,89-real,90-real,100-real,120";
   for (const auto& [major, minor] :
        {std::pair{7, 5}, {8, 0}, {8, 6}, {8, 9}, {9, 0}, {10, 0}, {12, 0}, {13, 0}}) {
     EXPECT_TRUE(has_code_for(kRelease, major, minor)) << major << "." << minor;
