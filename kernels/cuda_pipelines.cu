@@ -1,7 +1,7 @@
 // The pipelines on CUDA: every kernel of the project is instantiated here.
 #include "cuda_exec.cuh"
 #include "cuda_pipelines.hpp"
-#include "pipeline/pipelines.hpp"
+#include "pipeline/pipelines_on.hpp"
 
 namespace cupel::device {
 

@@ -1,5 +1,5 @@
 // The seam between states and the device: what a device computes, in plain integers. Implemented
-// once, by templates over where they run (pipeline/pipelines.hpp): on CUDA, and for the tests by
+// once, by templates over where they run (pipeline/pipelines_on.hpp): on CUDA, and for the tests by
 // g++ on the host. C++17 and the standard library only, so that both compilers read it.
 //
 // Every call returns true, or false when the device ran out of memory or failed; status() says

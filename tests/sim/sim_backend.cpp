@@ -2,7 +2,7 @@
 
 #include "device_backend.hpp"
 #include "host_exec.hpp"
-#include "pipeline/pipelines.hpp"
+#include "pipeline/pipelines_on.hpp"
 
 namespace cupel::sim {
 
