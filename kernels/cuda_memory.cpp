@@ -105,8 +105,10 @@ void* CudaContext::allocate(i64 bytes) {
 
 void CudaContext::release(void* memory, i64 bytes) {
   used_ -= bytes;
-  // After a failure the memory goes with the process.
-  if (status_.fault != Fault::kFailed) check(cudaFreeAsync(memory, stream_), "cudaFreeAsync");
+  // Whoever lets go of memory may be on another device, and after a failure it is given back too:
+  // of a broken device the calls say no more than what is known.
+  const cudaError_t error = cudaSetDevice(ordinal_);
+  check(error != cudaSuccess ? error : cudaFreeAsync(memory, stream_), "cudaFreeAsync");
 }
 
 void CudaContext::zero(void* to, i64 bytes) {
@@ -125,10 +127,16 @@ void CudaContext::copy(void* to, const void* from, i64 bytes) {
 
 bool CudaContext::make_stages() {
   for (Stage& stage : stages_) {
-    if (stage.memory != nullptr) continue;
-    if (!check(cudaMallocHost(&stage.memory, static_cast<std::size_t>(kStageBytes)),
-               "pinned memory") ||
+    if (stage.copied == nullptr &&
         !check(cudaEventCreateWithFlags(&stage.copied, cudaEventDisableTiming), "cudaEvent")) {
+      return false;
+    }
+    if (stage.memory == nullptr &&
+        cudaMallocHost(&stage.memory, static_cast<std::size_t>(kStageBytes)) != cudaSuccess) {
+      // Pinned memory is the host's: without it copies are slower, and the device is none the
+      // worse.
+      static_cast<void>(cudaGetLastError());
+      stage.memory = nullptr;
       return false;
     }
   }
@@ -140,15 +148,16 @@ void CudaContext::to_device(void* to, const void* from, i64 bytes) {
   cudaPointerAttributes attributes{};
   const bool known = cudaPointerGetAttributes(&attributes, from) == cudaSuccess;
   const bool pinned = known && attributes.type == cudaMemoryTypeHost;
-  if (pinned || bytes <= kDirectBytes) {
+  const bool small = bytes <= kDirectBytes && !pinned;
+  if (small || pinned || !make_stages()) {
+    if (!ok()) return;
     check(
         cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_),
         "copying to the device");
-    // Pinned memory is read later; the caller may change it only after that.
-    if (pinned) check(cudaStreamSynchronize(stream_), "copying to the device");
+    // What the driver does not stage is read later; the caller may change it only after that.
+    if (!small) check(cudaStreamSynchronize(stream_), "copying to the device");
     return;
   }
-  if (!make_stages()) return;
   for (i64 done = 0, part = 0; done < bytes && ok(); done += kStageBytes, ++part) {
     Stage& stage = stages_[part % 2];
     const i64 size = std::min(kStageBytes, bytes - done);
@@ -176,6 +185,8 @@ bool CudaContext::enter() { return ok() && check(cudaSetDevice(ordinal_), "cudaS
 
 bool CudaContext::start() {
   if (!enter()) return false;
+  // An error that a call before left to this thread is not the launch's.
+  static_cast<void>(cudaGetLastError());
   if (++launches_ == fail_at_launch_) {
     status_ = {Fault::kFailed, "a launch was made to fail"};
     return false;

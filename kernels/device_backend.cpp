@@ -146,6 +146,7 @@ class PipelineBackend final : public DeviceBackend {
   BackendInfo info() const override { return {name_, device_}; }
   DeviceTrouble trouble() const override { return trouble_; }
   i64 free_bytes() override { return pipelines_->free_bytes(); }
+  i64 most_rows() const override { return kMostRows; }
 
   i64 bytes_per_row(const TableView& table, i64 problems) const override {
     const HostTable host = host_table(table);

@@ -17,6 +17,8 @@ namespace {
 
 /// Halvings of a device's pieces within one call, before a piece goes to the CPU.
 constexpr int kMostHalvings = 2;
+/// Pieces of so many rows at least that there are no more than this when their size is given.
+constexpr i64 kMostBatches = 4096;
 /// Tables of pieces that are kept until they can be merged.
 constexpr i64 kPieceTableBytes = i64{1} << 30;
 
@@ -59,6 +61,9 @@ struct Slot {
   // Of one call:
   int halvings = 0;
   i64 most_rows = std::numeric_limits<i64>::max();
+
+  /// Rows that a piece may have, by what the device takes and what was too much for it.
+  i64 row_limit() const { return std::min(most_rows, device->most_rows()); }
 };
 
 /// One pass over a table: how it may be cut, and what is done with a piece.
@@ -87,7 +92,7 @@ class Queue {
         const i64 each = slot.device->bytes_per_row(work_.table, work_.ranks ? problems : 0);
         rows = free_bytes / std::max<i64>(each, 1);
       }
-      return std::clamp<i64>(rows, 1, slot.most_rows);
+      return std::clamp<i64>(rows, 1, slot.row_limit());
     };
     if (!pieces_.front().by_rows) {
       Piece& front = pieces_.front();
@@ -537,11 +542,17 @@ class Group final : public DeviceGroup {
     if (!piece) return true;
     queue.put_back(*piece);
     if (options_.batch_rows > 0) {
-      return piece->rows <= std::min(options_.batch_rows, slot.most_rows);
+      return piece->rows <= std::min(batch_rows(work), slot.row_limit());
     }
     const i64 each = slot.device->bytes_per_row(work.table, work.ranks ? piece->problems() : 0);
     return piece->rows <=
-           std::clamp<i64>(slot.device->free_bytes() / std::max<i64>(each, 1), 1, slot.most_rows);
+           std::clamp<i64>(slot.device->free_bytes() / std::max<i64>(each, 1), 1, slot.row_limit());
+  }
+
+  /// The size of pieces that was asked for; 0: none was.
+  i64 batch_rows(const Work& work) const {
+    if (options_.batch_rows <= 0) return 0;
+    return std::max(options_.batch_rows, ceil_div(work.table.rows, kMostBatches));
   }
 
   /// Takes pieces until none is left, the device fails, or, with `one`, one piece was tried.
@@ -550,7 +561,7 @@ class Group final : public DeviceGroup {
       if (!opened(slot)) return;
       do {
         const i64 free_bytes = options_.batch_rows > 0 ? 0 : slot.device->free_bytes();
-        const auto piece = queue.take(slot, free_bytes, options_.batch_rows, devices);
+        const auto piece = queue.take(slot, free_bytes, batch_rows(work), devices);
         if (!piece) return;
         if (auto done = work.compute(*slot.device, *piece); !done) {
           recover(slot, work, queue, *piece, done.error());

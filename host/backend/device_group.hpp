@@ -29,8 +29,10 @@ struct DeviceGroupOptions {
   /// fails is left alone from then on. Each step is a note.
   bool may_use_cpu = true;
   i64 least_device_bytes = 0;  ///< tables of fewer bytes are computed on the CPU
-  i64 batch_rows = 0;          ///< rows of a piece; 0: as many as fit the device's free memory
-  std::string fallback;        ///< ChosenBackend::fallback() where there is no device
+  /// Rows of a piece, or more where there would be over 4,096 of them; 0: as many as fit the
+  /// device's free memory.
+  i64 batch_rows = 0;
+  std::string fallback;  ///< ChosenBackend::fallback() where there is no device
 };
 
 class DeviceGroup : public ChosenBackend {

@@ -94,7 +94,13 @@ class PipelinesOn final : public Pipelines {
     drop_table();
     exec_.recover();
   }
-  i64 free_bytes() override { return exec_.free_bytes(); }
+  /// The columns that are there count as free: what a call needs includes its columns, and either
+  /// these are them or they make way.
+  i64 free_bytes() override {
+    return exec_.free_bytes() + scores_.memory.bytes() + softmax_.bytes() + labels_.memory.bytes() +
+           class_labels_.memory.bytes() + weights_f64_.memory.bytes() +
+           weights_f32_.memory.bytes() + cells_.memory.bytes();
+  }
 
   // ---- columns
   // -----------------------------------------------------------------------------------
@@ -685,7 +691,7 @@ class PipelinesOn final : public Pipelines {
     }
     std::sort(order.begin(), order.end(),
               [&](i32 a, i32 b) { return counts[a] != counts[b] ? counts[a] > counts[b] : a < b; });
-    const i64 most = std::min<i64>(exec_.most_shared_bytes() / kPageBytes, kNoSlot);
+    const i64 most = std::min<i64>((exec_.most_shared_bytes() - kPages) / kPageBytes, kNoSlot);
     for (const i32 page : order) {
       if (pages.slots == most) break;
       pages.slot[page] = static_cast<u8>(pages.slots++);
@@ -816,6 +822,9 @@ class PipelinesOn final : public Pipelines {
     Memory<FoldContext<M>> contexts = contexts_of(folding, together, out);
     Memory<Folds> folds(exec_, folding.chunks);
     Memory<Folds> answers(exec_, count);
+    // Folds are stored member by member and may be read whole: the gaps between get a value too.
+    exec_.zero(folds.data(), folds.bytes());
+    exec_.zero(answers.data(), answers.bytes());
     run(FoldChunks<Asked, Key, M>{folding.problems.data(), contexts.data(), folding.starts.data(),
                                   count, folds.data()},
         folding.chunks);

@@ -187,6 +187,27 @@ TEST(DeviceGroup, BatchesAreEven) {
   EXPECT_EQ(rows, (std::vector<i64>{334, 334, 332}));
 }
 
+// More rows than a kernel's counters hold are no matter of memory, and nobody is told so.
+TEST(DeviceGroup, MoreRowsThanACallTakesAreCutWithoutANote) {
+  FakePlan plan;
+  plan.rows_of_call = 100;
+  Fakes fakes({plan});
+  const SelftestTable table(shape_of(Task::kBinary, 250), 1);
+  expect_same_tables(*fakes.group, table.view());
+  ASSERT_TRUE(fakes.group->bad_scores(table.view()).ok());
+  for (const FakeCall& call : fakes.logs[0]->calls) EXPECT_LE(call.rows, 100);
+  EXPECT_EQ(fakes.logs[0]->computed(), 6);
+  EXPECT_EQ(fakes.group->take_notes(), Strings());
+}
+
+TEST(DeviceGroup, SmallBatchesOfALargeTableAreNotCountless) {
+  Fakes fakes({FakePlan{}}, batches_of(1));
+  const SelftestTable table(shape_of(Task::kBinary, 10'000), 1);
+  ASSERT_TRUE(fakes.group->bad_scores(table.view()).ok());
+  EXPECT_LE(fakes.logs[0]->calls.size(), 4096u);
+  EXPECT_GT(fakes.logs[0]->calls.size(), 2048u);
+}
+
 TEST(DeviceGroup, ManyBatchesAreSpreadOverAllDevices) {
   Fakes fakes({room_for(100), room_for(100)});
   const SelftestTable table(shape_of(Task::kBinary, 100'000), 1);

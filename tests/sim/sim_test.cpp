@@ -474,6 +474,36 @@ TEST(Sim, FaultsAreErrorsAndLeakNothing) {
   }
 }
 
+// A table that fits with what ranking it needs fits again while its columns are held, and so does
+// another in its place.
+TEST(Sim, HeldColumnsCountAsFree) {
+  Spec spec;
+  spec.rows = 40'000;
+  spec.task = Task::kMulticlass;
+  spec.logits = true;
+  spec.classes = 5;
+  spec.weights = Weights::kF64;
+  spec.cells = 3;
+  const OwnedTable table = make_table(spec, 3);
+  const OwnedTable other = make_table(spec, 4);
+  i64 live = 0;
+  SimOptions options;
+  options.live_bytes = &live;
+  auto sim = make_sim_backend(options);
+  const i64 all = sim->free_bytes();
+  sim->hold_columns(true);
+  for (const OwnedTable* held : {&table, &other}) {
+    ASSERT_TRUE(sim->bad_scores(held->view).ok());
+    EXPECT_EQ(sim->free_bytes(), all);
+    ASSERT_TRUE(sim->rank_tables(held->view, 0, 5).ok());
+    EXPECT_GT(live, spec.rows * spec.classes * 4);
+    EXPECT_EQ(sim->free_bytes(), all);
+  }
+  sim->hold_columns(false);
+  EXPECT_EQ(live, 0);
+  EXPECT_EQ(sim->free_bytes(), all);
+}
+
 // Columns that are held are not copied again, and never taken for others.
 TEST(Sim, HeldColumnsAreThoseOfTheTable) {
   Spec spec;

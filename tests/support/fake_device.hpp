@@ -17,8 +17,9 @@
 namespace cupel::test {
 
 struct FakePlan {
-  i64 most_rows = std::numeric_limits<i64>::max();  ///< beyond: out of memory
-  i64 fail_at = 0;                                  ///< the call with this number (from 1) fails
+  i64 most_rows = std::numeric_limits<i64>::max();     ///< beyond: out of memory
+  i64 rows_of_call = std::numeric_limits<i64>::max();  ///< most_rows()
+  i64 fail_at = 0;                                     ///< the call with this number (from 1) fails
   i64 free_bytes = i64{1} << 40;
   i64 bytes_of_row = 100;      ///< bytes_per_row() of no problem
   i64 bytes_of_problem = 100;  ///< and for each problem
@@ -59,6 +60,7 @@ class FakeDevice final : public DeviceBackend {
     if (log_->failed) log_->called_after_failure = true;
     return plan_.free_bytes;
   }
+  i64 most_rows() const override { return plan_.rows_of_call; }
   i64 bytes_per_row(const TableView& table, i64 problems) const override {
     EXPECT_LE(problems, table.problems());
     return plan_.bytes_of_row + plan_.bytes_of_problem * problems;

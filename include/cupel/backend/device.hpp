@@ -3,6 +3,7 @@
 // called it computes the batch elsewhere (make_device_group() does).
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,8 +26,11 @@ class DeviceBackend : public Backend {
  public:
   /// Why the last call returned an Error.
   virtual DeviceTrouble trouble() const = 0;
-  /// Bytes of device memory that are free for a call now, within the limit of DeviceOptions.
+  /// Bytes of device memory that are free for a call now, within the limit of DeviceOptions; held
+  /// columns make way for it.
   virtual i64 free_bytes() = 0;
+  /// The most rows of a table that a call takes, whatever the memory.
+  virtual i64 most_rows() const { return std::numeric_limits<i64>::max(); }
   /// An upper estimate of the device memory that ranking `problems` problems of a table needs for
   /// each of its rows, input columns included; a call may still run out.
   virtual i64 bytes_per_row(const TableView& table, i64 problems) const = 0;
