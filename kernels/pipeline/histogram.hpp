@@ -37,7 +37,7 @@ struct SamplePages {
 
 /// Counts the rows of one problem by cell, key and label. Fewer than 2^32 rows.
 struct CountHalves {
-  static constexpr int kThreads = 512;
+  static constexpr int kThreads = 1024;
   static constexpr int kItems = 8;
 
   TableOnDevice table;
@@ -46,57 +46,86 @@ struct CountHalves {
   PageSlots pages;
   u32* counts;  ///< [cells][kHalfKeys][2], zeroed before
 
-  CUPEL_HD i64 shared_bytes() const { return pages.slots * kPageBytes; }
+  CUPEL_HD i64 shared_bytes() const { return kPages + pages.slots * kPageBytes; }
 
   template <class Block>
   CUPEL_HD void operator()(Block& block) const {
-    u32* own = reinterpret_cast<u32*>(block.shared());
+    // The slots of pages are looked up by neighbouring threads at different places, for which a
+    // kernel's parameters are slow.
+    u8* slots = block.shared();
+    u32* own = reinterpret_cast<u32*>(slots + kPages);
     const i64 own_counters = pages.slots * kPageKeys * 2;
     block.each([&](int t) {
       for (i64 i = t; i < own_counters; i += kThreads) own[i] = 0;
+      for (i64 page = t; page < kPages; page += kThreads) {
+        slots[page] = cells == 1 ? pages.slot[page] : kNoSlot;
+      }
     });
     block.each([&](int t) {
-      const i64 column = table.task == TaskKind::kBinary ? 0 : problem;
       const i64 step = block.count() * kThreads * kItems;
       for (i64 first = (block.index() * kThreads + t) * kItems; first < table.rows; first += step) {
-        // Neighbours are counted together while they are equal: equal scores would queue for one
-        // counter.
-        u32* counter = nullptr;
-        u32 pending = 0;
-        bool is_own = false;
-        for (i64 row = first; row < first + kItems && row < table.rows; ++row) {
-          const u32 key = narrow_key(table.element, table.at(row, column));
-          const u32 label = table.is_positive(row, problem) ? 1u : 0u;
-          const u8 slot = pages.slot[key / kPageKeys];
-          const bool shared = cells == 1 && slot != kNoSlot;
-          u32* to =
-              shared
-                  ? own + (slot * kPageKeys + key % kPageKeys) * 2 + label
-                  : counts +
-                        ((cells == 1 ? 0 : table.cell(row)) * kHalfKeys + static_cast<i64>(key)) *
-                            2 +
-                        label;
-          if (to == counter && shared == is_own) {
-            ++pending;
-            continue;
+        Pending pending;
+        if (is_packed() && first + kItems <= table.rows) {
+          const auto scores = *reinterpret_cast<const Packed<u16>*>(table.at(first, 0));
+          const auto labels = *reinterpret_cast<const Packed<u8>*>(table.labels + first);
+          CUPEL_UNROLL
+          for (int i = 0; i < kItems; ++i) {
+            count(slots, own, first + i, key_of_16(scores.of[i]), labels.of[i] != 0, pending);
           }
-          if (pending != 0) atomic_add(counter, pending);
-          counter = to;
-          is_own = shared;
-          pending = 1;
+        } else {
+          const i64 column = table.task == TaskKind::kBinary ? 0 : problem;
+          for (i64 row = first; row < first + kItems && row < table.rows; ++row) {
+            count(slots, own, row, narrow_key(table.element, table.at(row, column)),
+                  table.is_positive(row, problem), pending);
+          }
         }
-        if (pending != 0) atomic_add(counter, pending);
+        if (pending.rows != 0) atomic_add(pending.counter, pending.rows);
       }
     });
     block.each([&](int t) {
       for (i64 page = 0; page < kPages; ++page) {
-        if (pages.slot[page] == kNoSlot) continue;
+        const u8 slot = slots[page];
+        if (slot == kNoSlot) continue;
         for (i64 i = t; i < kPageKeys * 2; i += kThreads) {
-          const u32 count = own[pages.slot[page] * kPageKeys * 2 + i];
-          if (count != 0) atomic_add(&counts[page * kPageKeys * 2 + i], count);
+          const u32 rows = own[slot * kPageKeys * 2 + i];
+          if (rows != 0) atomic_add(&counts[page * kPageKeys * 2 + i], rows);
         }
       }
     });
+  }
+
+ private:
+  /// Neighbours of a column, read at once.
+  template <class T>
+  struct alignas(kItems * sizeof(T)) Packed {
+    T of[kItems];
+  };
+  /// Neighbours are counted together while they are equal: equal scores would queue for one
+  /// counter.
+  struct Pending {
+    u32* counter = nullptr;
+    u32 rows = 0;
+  };
+
+  /// Whether scores and labels of neighbouring rows are neighbours; then they begin where the
+  /// columns do, which is aligned.
+  CUPEL_HD bool is_packed() const { return table.task == TaskKind::kBinary; }
+
+  CUPEL_HD CUPEL_INLINE void count(const u8* slots, u32* own, i64 row, u32 key, bool positive,
+                                   Pending& pending) const {
+    const u8 slot = slots[key / kPageKeys];
+    const u32 label = positive ? 1u : 0u;
+    const i64 cell = cells == 1 ? 0 : table.cell(row);
+    u32* counter = slot != kNoSlot
+                       ? own + (slot * kPageKeys + key % kPageKeys) * 2 + label
+                       : counts + (cell * kHalfKeys + static_cast<i64>(key)) * 2 + label;
+    if (counter == pending.counter) {
+      ++pending.rows;
+      return;
+    }
+    if (pending.rows != 0) atomic_add(pending.counter, pending.rows);
+    pending.counter = counter;
+    pending.rows = 1;
   }
 };
 
