@@ -441,6 +441,7 @@ def machine(settings):
         "memory_gb": round(int(memory) / 1e6) if memory.isdigit() else None,
         "system": f"{field('/etc/os-release', 'PRETTY_NAME')}, Linux {platform.release()}",
         "load_before": os.getloadavg()[0],
+        "real_time": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
         "cupel": version.stdout.split("\n")[0].strip(),
         "python": platform.python_version(),
         "numpy": numpy.__version__,
@@ -474,7 +475,8 @@ def markdown(host, rows, command):
         f"{host['cpu']}, {host['cores']} cores, {host['memory_gb']} GB, {host['system']}; {host['cupel']}; "
         f"scikit-learn {host['sklearn']}, NumPy {host['numpy']}, Python {host['python']}.",
         "A run of cupel is a cold process with the file in the page cache, read there from disk; times are medians. Every answer was compared with the "
-        "reference before its time was taken.",
+        "reference before its time was taken."
+        + (f" All programs ran at real-time priority beside other work (load {host['load_before']:.1f})." if host["real_time"] else ""),
         f"`{command}`",
     ]
     return "\n".join(lines)
