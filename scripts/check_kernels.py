@@ -4,8 +4,10 @@
     scripts/check_kernels.py LOG... [--budget kernels/budget.txt] [--write] [--names]
 
 A kernel may not spill registers or use a stack, and no program may use more registers than its line
-in the budget says, which has `PROGRAM REGISTERS`; its instances are taken together. --write makes the
-budget from the logs; --names prints the programs, one a line. Exits 1 with each breach.
+in the budget says, which has `PROGRAM ARCHITECTURE REGISTERS`; its instances are taken together. Of an
+architecture without lines only spills and stacks are looked at. --write makes the lines of the logs'
+architectures from the logs and keeps the others; --names prints the programs, one a line. Exits 1 with each
+breach.
 """
 
 import argparse
@@ -48,11 +50,12 @@ def read_logs(paths):
 
 
 def read_budget(path):
+    """Registers by (program, architecture)."""
     budget = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         fields = line.split("#")[0].split()
         if fields:
-            budget[fields[0]] = int(fields[1])
+            budget[fields[0], fields[1]] = int(fields[2])
     return budget
 
 
@@ -69,31 +72,41 @@ def main():
         print("no kernel in the logs: were they compiled with -Xptxas -v?")
         return 1
     most = {}
-    for program, _, registers, _, _ in kernels:
-        most[program] = max(most.get(program, 0), registers)
+    for program, architecture, registers, _, _ in kernels:
+        most[program, architecture] = max(most.get((program, architecture), 0), registers)
+    programs = {program for program, _ in most}
+    built = {architecture for _, architecture in most}
     if arguments.names:
-        print("\n".join(sorted(most)))
+        print("\n".join(sorted(programs)))
         return 0
     if arguments.write:
+        known = read_budget(arguments.budget) if arguments.budget.exists() else {}
+        most |= {key: registers for key, registers in known.items() if key[0] in programs and key[1] not in built}
         lines = ["# Most registers a thread of each program may use; scripts/check_kernels.py checks it.\n"]
-        lines += [f"{program} {most[program]}\n" for program in sorted(most)]
+        lines += [f"{program} {architecture} {most[program, architecture]}\n" for program, architecture in sorted(most)]
         arguments.budget.write_text("".join(lines), encoding="utf-8")
         return 0
 
     budget = read_budget(arguments.budget)
+    bounded = {architecture for _, architecture in budget}
     breaches = []
+    if not built & bounded:
+        print(f"no budget for {', '.join(sorted(built))}: only spills and stacks are looked at")
     for program, architecture, registers, frame, spills in kernels:
         if frame or spills:
             breaches.append(f"{program} ({architecture}): {frame} bytes of stack, {spills} bytes spilled")
-        if program not in budget:
-            breaches.append(f"{program}: not in {arguments.budget.name}")
-        elif registers > budget[program]:
-            breaches.append(f"{program} ({architecture}): {registers} registers, the budget is {budget[program]}")
-    for program in sorted(set(budget) - set(most)):
+        if architecture not in bounded:
+            continue
+        if (program, architecture) not in budget:
+            breaches.append(f"{program} ({architecture}): not in {arguments.budget.name}")
+        elif registers > budget[program, architecture]:
+            allowed = budget[program, architecture]
+            breaches.append(f"{program} ({architecture}): {registers} registers, the budget is {allowed}")
+    for program in sorted({program for program, _ in budget} - programs):
         breaches.append(f"{program}: in the budget, but there is no such kernel")
     for line in dict.fromkeys(breaches):
         print(line)
-    print(f"kernels: {len(kernels)} instances of {len(most)} programs, {len(breaches)} breaches")
+    print(f"kernels: {len(kernels)} instances of {len(programs)} programs, {len(breaches)} breaches")
     return 1 if breaches else 0
 
 

@@ -30,7 +30,7 @@ def fail(message):
 
 def kernel_names(path):
     lines = (line.split("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines())
-    return sorted(fields[0] for fields in lines if fields)
+    return sorted({fields[0] for fields in lines if fields})
 
 
 def read_results(folder):
