@@ -75,9 +75,12 @@ class CudaExec {
   i64 blocks_for(const Program& program) {
     if (!context_.enter()) return 0;
     const std::size_t shared = static_cast<std::size_t>(program.shared_bytes());
-    if (!context_.check(
+    // The limit is the kernel's, whoever launches it: always the same one, since another executor
+    // on this device may be about to launch it with more.
+    if (program.shared_bytes() > kUsualSharedBytes &&
+        !context_.check(
             cudaFuncSetAttribute(run_program<Program>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(shared)),
+                                 static_cast<int>(most_shared_bytes())),
             "shared memory of a kernel")) {
       return 0;
     }
@@ -174,6 +177,8 @@ class CudaExec {
   CudaContext& context() { return context_; }
 
  private:
+  /// What a block may have without being asked for.
+  static constexpr i64 kUsualSharedBytes = 48 * 1024;
   /// From so many keys on a segment is sorted by the whole device.
   static constexpr i64 kLargeSegment = i64{1} << 22;
 

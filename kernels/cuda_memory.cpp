@@ -40,7 +40,7 @@ CudaContext::CudaContext(int ordinal, i64 memory_limit, i64 fail_at_launch)
   if (!check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate"))
     return;
   if (!check(cudaDeviceGetDefaultMemPool(&pool_, ordinal), "memory pool")) return;
-  // What was given back stays with the process: the next table needs it again.
+  // What was given back stays here until the end: the next table needs it again.
   u64 keep = ~u64{0};
   if (!check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
              "memory pool")) {
@@ -66,7 +66,12 @@ CudaContext::~CudaContext() {
     }
     if (stage.memory != nullptr) static_cast<void>(cudaFreeHost(stage.memory));
   }
-  if (stream_ != nullptr) static_cast<void>(cudaStreamDestroy(stream_));
+  if (stream_ != nullptr) {
+    // Memory that was given back is the device's again once the stream has come to it.
+    static_cast<void>(cudaStreamSynchronize(stream_));
+    static_cast<void>(cudaStreamDestroy(stream_));
+  }
+  if (pool_ != nullptr) static_cast<void>(cudaMemPoolTrimTo(pool_, 0));
 }
 
 void CudaContext::recover() {
