@@ -28,7 +28,8 @@ struct HostExecOptions {
   i64 memory = i64{1} << 40;  ///< bytes that may be allocated at a time
   i64 fail_at_launch = 0;     ///< this launch (from 1) fails; 0: none
   i64 blocks = 3;             ///< that fill the device: few, so that they go around
-  i64 shared_bytes = 99 * 1024;
+  /// What a block may have on the smallest device (sm_75), less what may be the system's.
+  i64 shared_bytes = 63 * 1024;
 };
 
 class HostExec {
