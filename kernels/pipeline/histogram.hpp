@@ -79,7 +79,7 @@ struct CountHalves {
                   table.is_positive(row, problem), pending);
           }
         }
-        if (pending.rows != 0) atomic_add(pending.counter, pending.rows);
+        flush(own, pending);
       }
     });
     block.each([&](int t) {
@@ -103,9 +103,19 @@ struct CountHalves {
   /// Neighbours are counted together while they are equal: equal scores would queue for one
   /// counter.
   struct Pending {
-    u32* counter = nullptr;
+    i64 at = 0;
     u32 rows = 0;
+    bool is_own = false;
   };
+  CUPEL_HD CUPEL_INLINE void flush(u32* own, const Pending& pending) const {
+    if (pending.rows == 0) return;
+    // Two calls, so that the compiler sees which memory each is about.
+    if (pending.is_own) {
+      atomic_add(&own[pending.at], pending.rows);
+    } else {
+      atomic_add(&counts[pending.at], pending.rows);
+    }
+  }
 
   /// Whether scores and labels of neighbouring rows are neighbours; then they begin where the
   /// columns do, which is aligned.
@@ -114,18 +124,20 @@ struct CountHalves {
   CUPEL_HD CUPEL_INLINE void count(const u8* slots, u32* own, i64 row, u32 key, bool positive,
                                    Pending& pending) const {
     const u8 slot = slots[key / kPageKeys];
-    const u32 label = positive ? 1u : 0u;
-    const i64 cell = cells == 1 ? 0 : table.cell(row);
-    u32* counter = slot != kNoSlot
-                       ? own + (slot * kPageKeys + key % kPageKeys) * 2 + label
-                       : counts + (cell * kHalfKeys + static_cast<i64>(key)) * 2 + label;
-    if (counter == pending.counter) {
+    const bool is_own = slot != kNoSlot;
+    i64 at = 0;
+    if (is_own) {
+      at = slot * kPageKeys + key % kPageKeys;
+    } else {
+      at = (cells == 1 ? 0 : table.cell(row)) * kHalfKeys + key;
+    }
+    at = 2 * at + (positive ? 1 : 0);
+    if (at == pending.at && is_own == pending.is_own) {
       ++pending.rows;
       return;
     }
-    if (pending.rows != 0) atomic_add(pending.counter, pending.rows);
-    pending.counter = counter;
-    pending.rows = 1;
+    flush(own, pending);
+    pending = {at, 1, is_own};
   }
 };
 
