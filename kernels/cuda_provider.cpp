@@ -57,7 +57,7 @@ class CudaProvider final : public DeviceProvider {
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
-      probe.reason = "the driver shows no CUDA device";
+      probe.reason = "no CUDA device is visible";
       return probe;
     }
     if (error != cudaSuccess) {
