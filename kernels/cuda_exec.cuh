@@ -22,7 +22,7 @@
 namespace cupel::device {
 
 template <class Functor>
-__global__ void __launch_bounds__(256) run_for_each(i64 n, Functor functor) {
+__global__ void __launch_bounds__(256, 1) run_for_each(i64 n, Functor functor) {
   const i64 step = static_cast<i64>(gridDim.x) * blockDim.x;
   for (i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) {
     functor(i);
