@@ -125,6 +125,20 @@ RowSums sums_of(const RowLayout& layout, const u64* limbs, i64 segment, i64 clas
   return out;
 }
 
+BinTotals bins_of(const RowLayout& layout, const u64* limbs, const BinPlace& place, i64 segment) {
+  BinTotals out;
+  const i64 first = place.at(segment, 0, 0);
+  for (i64 bin = first; bin < first + place.sets * bin_slots(place.query.bins); ++bin) {
+    const u64* of_bin = limbs + layout.bin_first(bin);
+    const bool weighted = layout.mass_limbs != 1;
+    out.rows.push_back(of_bin[0]);
+    out.mass.push_back(mass_at(of_bin + (weighted ? 1 : 0), layout.mass_limbs));
+    out.right.push_back(mass_at(of_bin + layout.right_at(), layout.mass_limbs));
+    out.confidence.push_back(wide_at(of_bin + layout.confidence_at(), layout.confidence_limbs()));
+  }
+  return out;
+}
+
 double probability_epsilon(DType dtype) {
   switch (dtype) {
     case DType::kF16:
@@ -216,18 +230,24 @@ class PipelineBackend final : public DeviceBackend {
       work.brier = spec.brier;
       work.log_loss = spec.log_loss;
       work.exact_match = spec.exact_match;
+      work.bins = spec.bins;
       work.epsilon = probability_epsilon(table.scores.dtype);
       RowLayout layout;
       std::vector<u64> limbs;
       if (!set(table) || !pipelines_->row_sums(work, layout, limbs)) {
         return failed("row sums", table);
       }
+      const std::vector<BinPlace> places = place_bins(spec.bins, layout);
       Sums sums(static_cast<std::size_t>(layout.problems));
       for (i64 p = 0; p < layout.problems; ++p) {
         const bool exact = table.task == Task::kMultilabel && p >= table.classes;
         for (i64 cell = 0; cell < layout.cells; ++cell) {
-          sums[static_cast<std::size_t>(p)].push_back(
-              sums_of(layout, limbs.data(), p * layout.cells + cell, exact ? 1 : layout.classes));
+          const i64 segment = p * layout.cells + cell;
+          RowSums own = sums_of(layout, limbs.data(), segment, exact ? 1 : layout.classes);
+          for (const BinPlace& place : exact ? std::vector<BinPlace>{} : places) {
+            own.bins.push_back(bins_of(layout, limbs.data(), place, segment));
+          }
+          sums[static_cast<std::size_t>(p)].push_back(std::move(own));
         }
       }
       return sums;

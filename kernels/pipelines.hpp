@@ -11,6 +11,7 @@
 
 #include "cupel/core/buffer.hpp"
 #include "cupel/core/int.hpp"
+#include "cupel/math/bins.hpp"
 #include "cupel/math/element.hpp"
 #include "cupel/math/rank_fold.hpp"
 
@@ -85,6 +86,7 @@ struct RowWork {
   bool brier = false;
   bool log_loss = false;
   bool exact_match = false;
+  std::vector<BinQuery> bins;
   double epsilon = 0;
 };
 
@@ -112,9 +114,20 @@ struct RowLayout {
   CUPEL_HD i64 outside_at() const { return clipped_at() + 1; }
   CUPEL_HD i64 overflowed_at() const { return clipped_at() + 2; }
 
+  // Per bin, of all queries behind everything else: rows, the mass and the mass of the right ones
+  // (both only beside masses; rows else), and the sum of confidences.
+  i64 bin_count = 0;
+  CUPEL_HD i64 bin_limbs() const { return mass_limbs == 1 ? 2 + 2 : 1 + 4 + 4 + 7; }
+  CUPEL_HD i64 right_at() const { return mass_limbs == 1 ? 1 : 5; }
+  CUPEL_HD i64 confidence_at() const { return right_at() + mass_limbs; }
+  CUPEL_HD i64 confidence_limbs() const { return mass_limbs == 1 ? 2 : 7; }
+  CUPEL_HD i64 bin_first(i64 bin) const {
+    return class_total() + segments() * segment_limbs() + bin * bin_limbs();
+  }
+
   CUPEL_HD i64 segments() const { return problems * cells; }
   CUPEL_HD i64 class_total() const { return segments() * classes * class_limbs(); }
-  CUPEL_HD i64 total() const { return class_total() + segments() * segment_limbs(); }
+  CUPEL_HD i64 total() const { return bin_first(bin_count); }
   /// Index of the first limb of a class, and of a segment.
   CUPEL_HD i64 class_first(i64 segment, i64 cls) const {
     return (segment * classes + cls) * class_limbs();
@@ -123,6 +136,30 @@ struct RowLayout {
     return class_total() + segment * segment_limbs();
   }
 };
+
+/// Where the bins of one query stand among those of all: [segment][set][slot] from `first`.
+struct BinPlace {
+  BinQuery query;
+  i64 sets = 1;
+  i64 first = 0;
+
+  CUPEL_HD i64 at(i64 segment, i64 set, i64 slot) const {
+    return first + (segment * sets + set) * bin_slots(query.bins) + slot;
+  }
+};
+/// The places of a layout's queries; sets `layout.bin_count`.
+inline std::vector<BinPlace> place_bins(const std::vector<BinQuery>& queries, RowLayout& layout) {
+  std::vector<BinPlace> places;
+  layout.bin_count = 0;
+  for (const BinQuery& query : queries) {
+    const bool by_class =
+        query.points == BinPoints::kEachClass || query.points == BinPoints::kByPredicted;
+    const i64 sets = by_class ? layout.classes : 1;
+    places.push_back({query, sets, layout.bin_count});
+    layout.bin_count += layout.segments() * sets * bin_slots(query.bins);
+  }
+  return places;
+}
 
 struct BadRows {
   i64 rows = 0;

@@ -272,6 +272,96 @@ def decision(table, rows, metric, threshold=None, k="5"):
     return mean([(hit, w) for _, hit, w in hits])
 
 
+# ---- calibration ----------------------------------------------------------------------------------
+
+PRESETS = {"guo": (15, "right"), "torchmetrics": (15, "left"), "netcal": (10, "left"), "tfp": (15, "left"),
+           "sklearn": (5, "right"), "mapie": (49, "right")}  # fmt: skip
+CALIBRATION = {"ece", "ece_top_label", "mce", "rmsce", "average_ce", "classwise_ece", "ece_by_predicted_class"}
+
+
+def bin_of(p, bins, closed, preset):
+    """The bin of a confidence, by trying each; the confidences that a library keeps apart have a bin of theirs."""
+    if preset == "torchmetrics" and p == 1:
+        return "one"
+    if preset == "mapie" and p == 0:
+        return "zero"
+    for k in range(bins):
+        low, high = k / bins, (k + 1) / bins
+        inside = low < p <= high or (k == 0 and p == 0)
+        if closed == "left":
+            inside = low <= p < high or (k == bins - 1 and p == 1)
+        if inside:
+            return k
+    raise AssertionError(p)
+
+
+def gaps(points, bins, closed, preset):
+    """(mass, accuracy - confidence, accuracy, rows) of each bin that has mass; points are (p, right, mass)."""
+    held = {}
+    for p, right, w in points:
+        held.setdefault(bin_of(p, bins, closed, preset), []).append((Fraction(p), right, w))
+    out = []
+    for rows in held.values():
+        mass = sum(w for _, _, w in rows)
+        if mass:
+            accuracy = Fraction(sum(w for _, right, w in rows if right), mass)
+            out.append((mass, accuracy - sum(p * w for p, _, w in rows) / mass, accuracy, len(rows)))
+    return out
+
+
+def root(value):
+    with localcontext() as context:
+        context.prec = 40
+        return Fraction((Decimal(value.numerator) / Decimal(value.denominator)).sqrt())
+
+
+def calibration(table, rows, metric, bins=None, closed=None, preset="", norm="l1", debias="false", reduction="mean",
+                weighting="mass"):  # fmt: skip
+    masses([(1, None, w) for _, _, w in rows])  # undefined without rows or weight
+    assert not table.logits
+    standard = PRESETS.get(preset, PRESETS["guo"])
+    how = (int(bins or standard[0]), closed or standard[1], preset)
+
+    def top(y, v):
+        if table.task == "binary":
+            return (v, y == 1) if v > 0.5 else (1.0 - v, y == 0)
+        return max(v), v.index(max(v)) == y
+
+    if metric in ("classwise_ece", "ece_by_predicted_class"):
+        sets = []
+        for k in range(table.width):
+            if metric == "classwise_ece":
+                sets.append([(v[k], y == k, w) for y, v, w in rows])
+            else:
+                sets.append([(max(v), y == k, w) for y, v, w in rows if v.index(max(v)) == k])
+        if reduction == "pooled":
+            sets = [[point for points in sets for point in points]]
+        errors = [(sum(m * abs(g) for m, g, _, _ in gaps(s, *how)), sum(w for _, _, w in s)) for s in sets]
+        if weighting == "classes":
+            own = [error / mass for error, mass in errors if mass]
+            return sum(own) / len(own)
+        return sum(error for error, _ in errors) / sum(mass for _, mass in errors)
+    if metric == "ece_top_label" or table.task == "multiclass":
+        points = [(*top(y, v), w) for y, v, w in rows]
+    else:
+        points = [(v, y == 1, w) for y, v, w in rows]
+    found = gaps(points, *how)
+    total = sum(m for m, _, _, _ in found)
+    norm = {"mce": "max", "rmsce": "l2"}.get(metric, norm)
+    if metric == "average_ce":
+        return sum(abs(g) for _, g, _, _ in found) / len(found)
+    if norm == "max":
+        return max(abs(g) for _, g, _, _ in found)
+    if norm == "l1":
+        return sum(m * abs(g) for m, g, _, _ in found) / total
+    square = Fraction(0)
+    for m, g, accuracy, n in found:
+        if debias == "true" and n < 2:
+            continue
+        square += Fraction(m, total) * (g * g - (accuracy * (1 - accuracy) / (n - 1) if debias == "true" else 0))
+    return root(max(square, Fraction(0)))
+
+
 # ---- averages -----------------------------------------------------------------------------------
 
 
@@ -460,7 +550,9 @@ def expected_lines(case):
             add("es_auroc", tolerance, lambda: equity_scaled(table, columns))
             continue
         for group, rows in segments:
-            if metric not in RANKING:
+            if metric in CALIBRATION:
+                add(metric + text + group, " rel=1e-13", lambda: calibration(table, rows, metric, **options))
+            elif metric not in RANKING:
                 add(metric + text + group, tolerance, lambda: decision(table, rows, metric, **options))
             elif table.task == "binary":
                 add(metric + text + group, tolerance, lambda: RANKING[metric](rows, **options))
@@ -713,6 +805,19 @@ def classes_and_groups():
     ]  # fmt: skip
 
 
+def simplex(random, label, classes):
+    """Multiples of 1/64 that sum to 1, with more mass on the label now and then."""
+    cells = [0] * classes
+    for _ in range(64):
+        lucky = random.random() < 0.25
+        cells[label if lucky else int(random.random() * classes)] += 1
+    return " ".join(str(c / 64) for c in cells)
+
+
+def skewed_class(random, classes):
+    return min(int(random.random() ** 2 * classes), classes - 1)
+
+
 def seeded():
     """Larger tables: many ties, skewed classes, groups of unlike sizes, weights in eighths."""
     cases = []
@@ -762,17 +867,6 @@ def seeded():
     cases.append(Case("seeded_f64", "800 doubles, no ties", f"{AREAS},{PARTIAL},{POINTS},{LINEAR},brier",
                       "label:bool score:f64", rows))  # fmt: skip
 
-    def simplex(random, label, classes):
-        """Multiples of 1/64 that sum to 1, with more mass on the label now and then."""
-        cells = [0] * classes
-        for _ in range(64):
-            lucky = random.random() < 0.25
-            cells[label if lucky else int(random.random() * classes)] += 1
-        return " ".join(str(c / 64) for c in cells)
-
-    def skewed_class(random, classes):
-        return min(int(random.random() ** 2 * classes), classes - 1)
-
     for name, seed, weights, count in (
         ("seeded_multiclass", 5, False, 500),
         ("seeded_multiclass_weighted", 6, True, 300),
@@ -806,10 +900,59 @@ def seeded():
     return cases
 
 
+EXAMPLE_H = "0 0\n0 .1\n1 .2\n0 .25\n1 .5\n0 .5\n1 .6\n1 .8\n0 .9\n1 1"
+BINNED = ("ece(bins=4),ece(bins=4,closed=left),ece(bins=4,preset=torchmetrics),ece(bins=4,preset=netcal),"
+          "ece(bins=4,preset=mapie),mce(bins=4),mce(bins=4,closed=left),mce(bins=4,preset=torchmetrics),rmsce(bins=4),"
+          "rmsce(bins=4,closed=left),rmsce(bins=4,preset=torchmetrics),average_ce(bins=4),average_ce(bins=4,closed=left)")  # fmt: skip
+DEFAULTS = "ece,mce,rmsce,average_ce,ece(preset=torchmetrics),ece(preset=netcal),ece(norm=l2),ece(norm=max)"
+OF_CLASSES = ("classwise_ece,classwise_ece(reduction=pooled),ece_by_predicted_class,"
+              "ece_by_predicted_class(weighting=classes,preset=mapie)")  # fmt: skip
+
+
+def calibrated():
+    edges = [f"{k % 2} {k / b!r}" for b in (5, 10, 15, 100) for k in range(b + 1)]
+    cases = [
+        Case("example_h", "example H: confidences on the edges of four bins, 0 and 1 among them",
+             f"{BINNED},ece_top_label(bins=4),rmsce(bins=4,debias=true)", "label:i64 score:f64", EXAMPLE_H),
+        Case("example_i", "example I: two bins of fifty rows, debiased", "rmsce(bins=2),rmsce(bins=2,debias=true)",
+             "label:i64 score:f64",
+             [f"{int(i < n)} {p}" for p, n in ((".3", 18), (".7", 30)) for i in range(50)]),
+        Case("example_c_bins", "example C: every class, the predicted one, and apart by it",
+             "classwise_ece(bins=5),ece(bins=5),ece_by_predicted_class(bins=5),"
+             f"ece_by_predicted_class(bins=5,weighting=classes),{OF_CLASSES}", "label:i64 probs[3]:f64",
+             [f"{y} {r}" for y, r in zip((0, 0, 1, 1, 2, 2), EXAMPLE_C)], "multiclass"),
+        Case("edges", "confidences that are k/B as doubles, and bins of other widths",
+             ",".join(f"ece(bins={b},closed={c}),mce(bins={b},closed={c})" for b in (1, 3, 5, 10, 15, 20, 50, 100)
+                      for c in ("right", "left")) + ",ece_top_label(bins=10)", "label:i64 score:f64", edges),
+        Case("more_bins_than_rows", "a thousand bins, and one row", "ece(bins=1000),average_ce(bins=1000),mce(bins=65536)",
+             "label:i64 score:f64", "1 0.375"),
+        Case("equal_confidences", "all confidences equal", f"{DEFAULTS},ece_top_label", "label:i64 score:f32",
+             "1 .25\n0 .25\n0 .25\n1 .25\n0 .25"),
+        Case("no_rows_to_bin", "no row", "ece,mce,average_ce,ece_top_label", "label:i64 score:f64", []),
+        Case("no_weight_to_bin", "all weights are zero", "ece,rmsce", "label:i64 score:f64 weight:f64", "1 .5 0\n0 .25 0"),
+    ]  # fmt: skip
+    random = Random(20240600)
+    rows = []
+    for _ in range(600):
+        p = random.randrange(0, 1025) / 1024
+        rows.append(f"{int(random.random() < p)} {p} {random.randrange(0, 17) / 8} {random.choice('abc')}")
+    cases.append(Case("seeded_bins", "600 rows, three groups, weights in eighths, some zero",
+                      f"{DEFAULTS},ece_top_label,ece(bins=1)", "label:u8 score:f32 weight:f64 g:str", rows,
+                      options="--group g"))
+    rows = []
+    for _ in range(400):
+        y = skewed_class(random, 5)
+        rows.append(f"{y} {simplex(random, y, 5)} {random.randrange(0, 9) / 4} {random.choice('ab')}")
+    cases.append(Case("seeded_bins_multiclass", "400 rows, five skewed classes, weights in quarters",
+                      f"{DEFAULTS},{OF_CLASSES}", "label:i64 probs[5]:f32 weight:f32 g:str", rows, "multiclass",
+                      "--group g"))  # fmt: skip
+    return cases
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
-    families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded)
+    families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated)
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

@@ -251,6 +251,16 @@ CUPEL_INLINE Decisions decisions_body(const ColumnBlock& block, double threshold
   return {positives, true_positives};
 }
 
+CUPEL_INLINE void probabilities_body(const TermSpec& spec, const ColumnBlock& block,
+                                     double* __restrict out) {
+  const double* __restrict score = block.score;
+  if (spec.logits) {
+    for (i64 i = 0; i < block.rows; ++i) out[i] = sigmoid_det(score[i]);
+  } else {
+    for (i64 i = 0; i < block.rows; ++i) out[i] = score[i];
+  }
+}
+
 // ---- multiclass rows ---------------------------------------------------------------------------
 
 template <class T>
@@ -302,6 +312,14 @@ CUPEL_INLINE RowSoftmax softmax_keeping_terms(const T* values, i64 classes, doub
   return {max, sum.value()};
 }
 
+/// The first of the largest values.
+template <class T>
+CUPEL_INLINE i32 first_largest(const T* values, T largest) {
+  i32 j = 0;
+  while (values[j] != largest) ++j;
+  return j;
+}
+
 template <class T>
 CUPEL_INLINE void class_row_body(const TermSpec& spec, const T* values, i64 classes,
                                  double* scratch, ClassBlock& block, i64 index) {
@@ -316,18 +334,39 @@ CUPEL_INLINE void class_row_body(const TermSpec& spec, const T* values, i64 clas
       block.flags[index] = kFlagOutside;
       block.label_value[index] = 0.5;  // stands in, as in probability_terms()
       block.brier[index] = 0;
-    } else if (spec.brier) {
-      block.brier[index] = class_brier(squares(values, classes, 1.0), block.label_value[index]);
+    } else {
+      if (spec.brier) {
+        block.brier[index] = class_brier(squares(values, classes, 1.0), block.label_value[index]);
+      }
+      if (spec.top) {
+        const T largest = row_max(row, classes);
+        block.top_p[index] = static_cast<double>(largest);
+        block.predicted[index] = first_largest(values, largest);
+      }
+      if (spec.each_class) {
+        double* to = block.each_p + index * classes;
+        for (i64 j = 0; j < classes; ++j) to[j] = static_cast<double>(values[j]);
+      }
     }
     return;
   }
-  const double max = static_cast<double>(row_max(row, classes));
+  const T largest = row_max(row, classes);
+  const double max = static_cast<double>(largest);
   RowSoftmax softmax{};
   if (spec.brier) {
     softmax = softmax_keeping_terms(values, classes, max, scratch);
     const double scale = softmax_scale(softmax);
     block.brier[index] =
         class_brier(squares(scratch, classes, scale), scaled_softmax_p(scratch[label], scale));
+    if (spec.top) {
+      // The largest logit's term is 1.
+      block.top_p[index] = scale;
+      block.predicted[index] = first_largest(values, largest);
+    }
+    if (spec.each_class) {
+      double* to = block.each_p + index * classes;
+      for (i64 j = 0; j < classes; ++j) to[j] = scaled_softmax_p(scratch[j], scale);
+    }
   } else {
     softmax = softmax_row_given_max(row, classes, max);
   }
@@ -376,6 +415,9 @@ struct BaseSet {
   static Decisions decisions(const ColumnBlock& block, double threshold) {
     return decisions_body(block, threshold);
   }
+  static void probabilities(const TermSpec& spec, const ColumnBlock& block, double* out) {
+    probabilities_body(spec, block, out);
+  }
   static void load_rows_f32(const ScoreMatrix& matrix, i64 row, i64 rows, i64 classes, float* out) {
     with_element(matrix.dtype, RowLoad<float>{matrix, row, rows, classes, out});
   }
@@ -410,6 +452,10 @@ struct V3Set {
   }
   CUPEL_TARGET_V3 static Decisions decisions(const ColumnBlock& block, double threshold) {
     return decisions_body(block, threshold);
+  }
+  CUPEL_TARGET_V3 static void probabilities(const TermSpec& spec, const ColumnBlock& block,
+                                            double* out) {
+    probabilities_body(spec, block, out);
   }
   CUPEL_TARGET_V3 static void load_rows_f32(const ScoreMatrix& matrix, i64 row, i64 rows,
                                             i64 classes, float* out) {
@@ -447,6 +493,10 @@ struct V4Set {
   CUPEL_TARGET_V4 static Decisions decisions(const ColumnBlock& block, double threshold) {
     return decisions_body(block, threshold);
   }
+  CUPEL_TARGET_V4 static void probabilities(const TermSpec& spec, const ColumnBlock& block,
+                                            double* out) {
+    probabilities_body(spec, block, out);
+  }
   CUPEL_TARGET_V4 static void load_rows_f32(const ScoreMatrix& matrix, i64 row, i64 rows,
                                             i64 classes, float* out) {
     with_element(matrix.dtype, RowLoad<float>{matrix, row, rows, classes, out});
@@ -474,6 +524,7 @@ constexpr RowKernels kernels_of = {
     .load_labels = Set::load_labels,
     .terms = Set::terms,
     .decisions = Set::decisions,
+    .probabilities = Set::probabilities,
     .load_rows_f32 = Set::load_rows_f32,
     .load_rows_f64 = Set::load_rows_f64,
     .class_row_f32 = Set::class_row_f32,

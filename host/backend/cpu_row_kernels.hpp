@@ -21,7 +21,9 @@ struct TermSpec {
   bool ranks = false;  ///< multiclass: the label's rank
   bool brier = false;
   bool log_loss = false;
-  double epsilon = 0;  ///< clips the log loss of probabilities
+  bool top = false;         ///< multiclass: the largest probability and its class
+  bool each_class = false;  ///< multiclass: every class's probability
+  double epsilon = 0;       ///< clips the log loss of probabilities
 };
 
 // What is said of a row beside its terms, each in bits of its own, so that a block's sum counts
@@ -79,6 +81,9 @@ struct alignas(64) ClassBlock {
   double loss_value[kClassBlockRows];   ///< where asked for
   u64 loss[kClassBlockRows];            ///< where asked for
   u64 flags[kClassBlockRows];
+  double top_p[kClassBlockRows];   ///< where asked for; of rows of probabilities
+  i32 predicted[kClassBlockRows];  ///< likewise
+  double* each_p = nullptr;        ///< [kClassBlockRows][classes], where asked for
 };
 
 struct RowKernels {
@@ -94,6 +99,8 @@ struct RowKernels {
   /// The terms and flags of a block that are asked for, and their sums.
   BlockSums (*terms)(const TermSpec& spec, ColumnBlock& block);
   Decisions (*decisions)(const ColumnBlock& block, double threshold);
+  /// The positive class's probability of each row: the score, or of a logit its logistic function.
+  void (*probabilities)(const TermSpec& spec, const ColumnBlock& block, double* out);
 
   /// Writes `rows` rows of `classes` values, row-major; to float what it holds exactly
   /// (wide_values() says what it does not), else to double, 64-bit integers rounded to nearest.

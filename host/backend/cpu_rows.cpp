@@ -13,6 +13,7 @@
 #include "backend/cpu_row_kernels.hpp"
 #include "backend/thread_pool.hpp"
 #include "cupel/core/buffer.hpp"
+#include "cupel/math/bins.hpp"
 #include "cupel/math/curve.hpp"
 #include "cupel/math/row_terms.hpp"
 #include "cupel/math/softmax.hpp"
@@ -82,6 +83,18 @@ struct BlockProduct {
 };
 static_assert(kBlockRows <= 1 << 9);
 
+/// Where the bins of one query stand among those of all: [segment][set][slot] from `first`.
+struct BinPlace {
+  BinQuery query;
+  i64 sets = 1;
+  i64 slots = 2;
+  i64 first = 0;
+
+  i64 at(i64 segment, i64 set, i64 slot) const {
+    return first + (segment * sets + set) * slots + slot;
+  }
+};
+
 /// How many of everything there is. All problems are laid out with the same number of classes.
 struct Shape {
   i64 problems = 1;
@@ -89,8 +102,20 @@ struct Shape {
   i64 classes = 2;
   i64 rules = 0;
   i64 top_k = 0;
+  std::vector<BinPlace> bins = {};
+  i64 bin_count = 0;  ///< of all queries
 
   i64 segments() const { return problems * cells; }
+
+  Shape with_bins(const std::vector<BinQuery>& queries) const {
+    Shape shape = *this;
+    for (const BinQuery& query : queries) {
+      const i64 sets = bin_sets(query.points, classes);
+      shape.bins.push_back({query, sets, bin_slots(query.bins), shape.bin_count});
+      shape.bin_count += segments() * sets * bin_slots(query.bins);
+    }
+    return shape;
+  }
 };
 
 /// RowSums of all problems and cells as flat arrays; a segment is problem * cells + cell.
@@ -104,6 +129,12 @@ struct Sums {
     u64 outside_unit = 0;
     u64 overflowed = 0;
   };
+  struct Bin {
+    u64 rows = 0;
+    Mass mass{};
+    Mass right{};
+    Wide confidence{};
+  };
 
   explicit Sums(const Shape& s)
       : shape(s),
@@ -111,12 +142,26 @@ struct Sums {
         class_mass(std::is_same_v<Mass, u64> ? 0 : class_rows.size()),
         hits(class_rows.size() * index(s.rules)),
         top_k_hits(index(s.segments() * s.top_k)),
-        segments(index(s.segments())) {}
+        segments(index(s.segments())),
+        bins(index(s.bin_count)) {}
 
   static u64 bytes(const Shape& s) {
     const u64 per_class = sizeof(u64) + sizeof(Mass) * (static_cast<u64>(s.rules) + 1);
     const u64 per_segment = sizeof(Segment) + sizeof(Mass) * static_cast<u64>(s.top_k);
-    return static_cast<u64>(s.segments()) * (static_cast<u64>(s.classes) * per_class + per_segment);
+    return static_cast<u64>(s.segments()) *
+               (static_cast<u64>(s.classes) * per_class + per_segment) +
+           static_cast<u64>(s.bin_count) * sizeof(Bin);
+  }
+
+  void add_to_bin(const BinPlace& place, i64 segment, i64 set, double confidence, bool right,
+                  Mass mass) {
+    const BinQuery& query = place.query;
+    const i64 slot = bin_slot(confidence, query.bins, query.closed_left);
+    Bin& bin = bins[index(place.at(segment, set, slot))];
+    ++bin.rows;
+    bin.mass += mass;
+    bin.right += mass_if(right, mass);
+    add_product(bin.confidence, mass, confidence_term(confidence));
   }
 
   void count_row(i64 segment, i64 label, Mass mass) {
@@ -152,6 +197,12 @@ struct Sums {
       segments[i].outside_unit += other.segments[i].outside_unit;
       segments[i].overflowed += other.segments[i].overflowed;
     }
+    for (std::size_t i = 0; i < bins.size(); ++i) {
+      bins[i].rows += other.bins[i].rows;
+      bins[i].mass += other.bins[i].mass;
+      bins[i].right += other.bins[i].right;
+      bins[i].confidence += other.bins[i].confidence;
+    }
   }
 
   RowSums finish(i64 segment, i64 classes) const {
@@ -186,12 +237,30 @@ struct Sums {
     return out;
   }
 
+  /// The bins of a segment, one for each query.
+  std::vector<BinTotals> finish_bins(i64 segment) const {
+    std::vector<BinTotals> all;
+    for (const BinPlace& place : shape.bins) {
+      BinTotals totals;
+      const auto from = bins.begin() + place.at(segment, 0, 0);
+      for (auto bin = from; bin != from + place.sets * place.slots; ++bin) {
+        totals.rows.push_back(bin->rows);
+        totals.mass.push_back(bin->mass);
+        totals.right.push_back(bin->right);
+        totals.confidence.push_back(to_u256(bin->confidence));
+      }
+      all.push_back(std::move(totals));
+    }
+    return all;
+  }
+
   Shape shape;
   std::vector<u64> class_rows;   // [segment][class]
   std::vector<Mass> class_mass;  // [segment][class]; with weights
   std::vector<Mass> hits;        // [segment][rule][class]
   std::vector<Mass> top_k_hits;  // [segment][top_k]
   std::vector<Segment> segments;
+  std::vector<Bin> bins;  // see BinPlace
 };
 
 /// Sums that workers share: a copy for each where that is cheap, else fewer. A worker computes its
@@ -265,6 +334,12 @@ TermSpec term_spec(const TableView& table, const RowSpec& spec) {
   terms.ranks = !spec.thresholds.empty() || !spec.top_k.empty();
   terms.brier = spec.brier;
   terms.log_loss = spec.log_loss;
+  for (const BinQuery& query : spec.bins) {
+    terms.each_class = terms.each_class || query.points == BinPoints::kEachClass;
+    terms.top =
+        terms.top || query.points == BinPoints::kTop || query.points == BinPoints::kByPredicted;
+  }
+  CUPEL_ASSERT(spec.bins.empty() || spec.brier);
   terms.epsilon = probability_epsilon(table.scores.dtype);
   return terms;
 }
@@ -286,7 +361,8 @@ class BinaryPass {
         exact_match_(spec.exact_match && table.task == Task::kMultilabel),
         one_cell_(table.cells == nullptr || table.cell_count == 1),
         sums_(Shape{columns_ + (exact_match_ ? 1 : 0), table.cell_count, 2,
-                    static_cast<i64>(spec.thresholds.size()), 0},
+                    static_cast<i64>(spec.thresholds.size()), 0}
+                  .with_bins(spec.bins),
               threads),
         workers_(static_cast<std::size_t>(threads)) {
     for (Worker& worker : workers_) {
@@ -294,6 +370,7 @@ class BinaryPass {
       worker.mass.assign(index(block_rows_), Mass{1});
       worker.block = std::make_unique<ColumnBlock>();
       if (exact_match_) worker.all_right.resize(spec.thresholds.size() * index(block_rows_));
+      if (!spec.bins.empty()) worker.probabilities.resize(index(block_rows_));
     }
   }
 
@@ -310,8 +387,10 @@ class BinaryPass {
     std::vector<std::vector<RowSums>> result(index(total.shape.problems));
     for (i64 p = 0; p < total.shape.problems; ++p) {
       for (i64 cell = 0; cell < total.shape.cells; ++cell) {
-        result[index(p)].push_back(
-            total.finish(p * total.shape.cells + cell, p < columns_ ? 2 : 1));
+        const i64 segment = p * total.shape.cells + cell;
+        RowSums sums = total.finish(segment, p < columns_ ? 2 : 1);
+        if (p < columns_) sums.bins = total.finish_bins(segment);
+        result[index(p)].push_back(std::move(sums));
       }
     }
     return result;
@@ -323,6 +402,7 @@ class BinaryPass {
     std::vector<Mass> mass;  // [block_rows_]
     Buffer<u8> all_right;    // [rule][block_rows_]: so far all labels of the row are decided right
     std::unique_ptr<ColumnBlock> block;
+    Buffer<double> probabilities;  // [block_rows_], where bins are asked for
   };
 
   void add_rows(int worker_index, i64 row, i64 rows) {
@@ -341,8 +421,15 @@ class BinaryPass {
         block.label = worker.tile->labels + c * kTileStride;
         const cpu::BlockSums block_sums = kernels_.terms(terms_, block);
         if (exact_match_) match(worker);
-        sums_.with(worker_index,
-                   [&](Sums<Mass>& sums) { add_block(sums, first + c, row, worker, block_sums); });
+        if (!spec_.bins.empty()) {
+          kernels_.probabilities(terms_, block, worker.probabilities.data());
+        }
+        sums_.with(worker_index, [&](Sums<Mass>& sums) {
+          add_block(sums, first + c, row, worker, block_sums);
+          for (const BinPlace& place : sums.shape.bins) {
+            add_bins(sums, place, first + c, row, worker);
+          }
+        });
       }
     }
     if (exact_match_) {
@@ -368,6 +455,21 @@ class BinaryPass {
           add_long_loss(sums, problem, block, i, worker.mass[index(i)]);
         }
       }
+    }
+  }
+
+  void add_bins(Sums<Mass>& sums, const BinPlace& place, i64 problem, i64 row,
+                const Worker& worker) const {
+    const ColumnBlock& block = *worker.block;
+    for (i64 i = 0; i < block.rows; ++i) {
+      if (cpu::outside_count(block.flags[i]) != 0) continue;
+      const i64 cell = one_cell_ ? 0 : cell_of(table_, row + i);
+      const i64 segment = problem * sums.shape.cells + cell;
+      const bool positive = block.label[i] != 0;
+      const double p = worker.probabilities[index(i)];
+      const TopConfidence pair = place.query.points == BinPoints::kTop ? top_of_binary(p, positive)
+                                                                       : TopConfidence{p, positive};
+      sums.add_to_bin(place, segment, 0, pair.confidence, pair.right, worker.mass[index(i)]);
     }
   }
 
@@ -505,7 +607,8 @@ class MulticlassPass {
         in_place_(reads_in_place(matrix_)),
         load_rows_(classes_ <= kFewClasses ? kClassBlockRows : kLoadRows),
         sums_(Shape{1, table.cell_count, table.classes, static_cast<i64>(spec.thresholds.size()),
-                    static_cast<i64>(spec.top_k.size())},
+                    static_cast<i64>(spec.top_k.size())}
+                  .with_bins(spec.bins),
               threads),
         workers_(static_cast<std::size_t>(threads)) {
     CUPEL_ASSERT(spec.thresholds.size() <= 1);
@@ -513,6 +616,10 @@ class MulticlassPass {
       worker.block = std::make_unique<ClassBlock>();
       worker.mass.assign(index(kClassBlockRows), Mass{1});
       if (terms_.logits && terms_.brier) worker.scratch.resize(index(classes_));
+      if (terms_.each_class) {
+        worker.each_p.resize(index(kClassBlockRows * classes_));
+        worker.block->each_p = worker.each_p.data();
+      }
       if (in_place_) continue;
       if (wide_) {
         worker.doubles.resize(index(load_rows_ * classes_));
@@ -534,7 +641,9 @@ class MulticlassPass {
     const Sums<Mass>& total = sums_.merged();
     std::vector<std::vector<RowSums>> result(1);
     for (i64 cell = 0; cell < total.shape.cells; ++cell) {
-      result[0].push_back(total.finish(cell, classes_));
+      RowSums sums = total.finish(cell, classes_);
+      sums.bins = total.finish_bins(cell);
+      result[0].push_back(std::move(sums));
     }
     return result;
   }
@@ -548,6 +657,7 @@ class MulticlassPass {
     Buffer<float> floats;    // [load_rows_][classes]
     Buffer<double> doubles;  // [load_rows_][classes]
     Buffer<double> scratch;  // [classes]
+    Buffer<double> each_p;   // [kClassBlockRows][classes], where every class has bins
     std::vector<Mass> mass;  // [kClassBlockRows]
     std::unique_ptr<ClassBlock> block;
   };
@@ -628,7 +738,25 @@ class MulticlassPass {
           sums.add_long_loss(cell, mass, block.loss_value[i]);
         }
       }
+      if (!sums.shape.bins.empty() && cpu::outside_count(block.flags[i]) == 0) {
+        for (const BinPlace& place : sums.shape.bins) add_bins(sums, place, cell, i, mass, block);
+      }
     }
+  }
+
+  void add_bins(Sums<Mass>& sums, const BinPlace& place, i64 cell, i64 i, Mass mass,
+                const ClassBlock& block) const {
+    const i64 label = block.labels[i];
+    if (place.query.points == BinPoints::kEachClass) {
+      const double* p = block.each_p + i * classes_;
+      for (i64 k = 0; k < classes_; ++k) {
+        sums.add_to_bin(place, cell, k, p[k], k == label, mass);
+      }
+      return;
+    }
+    const i64 predicted = block.predicted[i];
+    const i64 set = place.query.points == BinPoints::kByPredicted ? predicted : 0;
+    sums.add_to_bin(place, cell, set, block.top_p[i], predicted == label, mass);
   }
 
   const TableView& table_;

@@ -383,6 +383,15 @@ RowSpec selftest_spec(const SelftestCase& shape, std::size_t variant) {
   if (all || variant % 3 == 2) {
     spec.brier = true;
     spec.log_loss = true;
+    if (shape.task == Task::kMulticlass) {
+      spec.bins = {{BinPoints::kTop, 15, false},
+                   {BinPoints::kByPredicted, 4, true},
+                   {BinPoints::kEachClass, 7, false}};
+    } else {
+      spec.bins = {{BinPoints::kPositive, 15, false},
+                   {BinPoints::kTop, 10, true},
+                   {BinPoints::kPositive, 1, true}};
+    }
   }
   return spec;
 }

@@ -164,6 +164,7 @@ class Computer {
     };
     unite(row_spec_.thresholds, rows.thresholds);
     unite(row_spec_.top_k, rows.top_k);
+    unite(row_spec_.bins, rows.bins);
     row_spec_.brier = row_spec_.brier || rows.brier;
     row_spec_.log_loss = row_spec_.log_loss || rows.log_loss;
     row_spec_.exact_match = row_spec_.exact_match || rows.exact_match;

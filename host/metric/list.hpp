@@ -23,5 +23,12 @@ const Metric& balanced_accuracy();
 const Metric& top_k_accuracy();
 const Metric& log_loss();
 const Metric& brier();
+const Metric& ece();
+const Metric& ece_top_label();
+const Metric& mce();
+const Metric& rmsce();
+const Metric& average_ce();
+const Metric& classwise_ece();
+const Metric& ece_by_predicted_class();
 
 }  // namespace cupel

@@ -135,12 +135,12 @@ Result<Options> Options::make(std::string_view metric, std::span<const OptionSpe
     if (at == given.end()) {
       if (spec.default_text.empty()) continue;
       options.entries_.push_back(
-          {std::string(spec.name), spec.type, std::string(spec.default_text)});
+          {std::string(spec.name), spec.type, std::string(spec.default_text), false});
       continue;
     }
     auto value = checked_value(metric, spec, at->second);
     if (!value) return value.error();
-    options.entries_.push_back({std::string(spec.name), spec.type, std::move(*value)});
+    options.entries_.push_back({std::string(spec.name), spec.type, std::move(*value), true});
   }
   return options;
 }
@@ -152,6 +152,10 @@ const Options::Entry* Options::find(std::string_view name) const {
   return nullptr;
 }
 
+bool Options::given(std::string_view name) const {
+  const Entry* entry = find(name);
+  return entry != nullptr && entry->given;
+}
 bool Options::has(std::string_view name) const { return find(name) != nullptr; }
 
 std::string_view Options::text(std::string_view name) const {

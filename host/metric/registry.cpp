@@ -6,7 +6,7 @@
 namespace cupel {
 
 std::span<const Metric* const> all_metrics() {
-  static const std::array<const Metric*, 18> kMetrics{
+  static const std::array<const Metric*, 25> kMetrics{
       &auroc(),
       &auprc(),
       &ks(),
@@ -25,6 +25,13 @@ std::span<const Metric* const> all_metrics() {
       &top_k_accuracy(),
       &log_loss(),
       &brier(),
+      &ece(),
+      &ece_top_label(),
+      &mce(),
+      &rmsce(),
+      &average_ce(),
+      &classwise_ece(),
+      &ece_by_predicted_class(),
   };
   return kMetrics;
 }

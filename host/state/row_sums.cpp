@@ -1,15 +1,24 @@
 #include "cupel/state/row_sums.hpp"
 
+#include <algorithm>
 #include <string>
+#include <utility>
 
 namespace cupel {
 namespace {
 
-constexpr u32 kRowSumsVersion = 1;
+constexpr u32 kRowSumsVersion = 2;
+/// Queries that a state may have: more than metrics could ask for.
+constexpr u32 kMostBinQueries = 1 << 16;
 
 template <class T>
 void add_to(std::vector<T>& mine, const std::vector<T>& theirs) {
   for (std::size_t i = 0; i < mine.size(); ++i) mine[i] += theirs[i];
+}
+
+bool same_shape(const std::vector<BinTotals>& a, const std::vector<BinTotals>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return x.rows.size() == y.rows.size(); });
 }
 
 }  // namespace
@@ -22,7 +31,7 @@ Result<void> RowSums::merge(const RowSums& other) {
   }
   if (weighted != other.weighted || class_rows.size() != other.class_rows.size() ||
       class_mass.size() != other.class_mass.size() || hits.size() != other.hits.size() ||
-      top_k_hits.size() != other.top_k_hits.size()) {
+      top_k_hits.size() != other.top_k_hits.size() || !same_shape(bins, other.bins)) {
     return input_error("", "row sums of different tasks cannot be merged",
                        "evaluate dumps with the same classes and metrics");
   }
@@ -36,6 +45,12 @@ Result<void> RowSums::merge(const RowSums& other) {
   clipped += other.clipped;
   outside_unit += other.outside_unit;
   overflowed += other.overflowed;
+  for (std::size_t q = 0; q < bins.size(); ++q) {
+    add_to(bins[q].rows, other.bins[q].rows);
+    add_to(bins[q].mass, other.bins[q].mass);
+    add_to(bins[q].right, other.bins[q].right);
+    add_to(bins[q].confidence, other.bins[q].confidence);
+  }
   return {};
 }
 
@@ -52,6 +67,13 @@ void RowSums::encode(ByteWriter& writer) const {
   writer.put(clipped);
   writer.put(outside_unit);
   writer.put(overflowed);
+  writer.put(static_cast<u32>(bins.size()));
+  for (const BinTotals& query : bins) {
+    writer.put_array(std::span<const u64>(query.rows));
+    writer.put_array(std::span<const u128>(query.mass));
+    writer.put_array(std::span<const u128>(query.right));
+    writer.put_array(std::span<const U256>(query.confidence));
+  }
 }
 
 Result<RowSums> RowSums::decode(ByteReader& reader) {
@@ -71,7 +93,22 @@ Result<RowSums> RowSums::decode(ByteReader& reader) {
       reader.get_array(sums.class_mass) && reader.get_array(sums.hits) &&
       reader.get_array(sums.top_k_hits) && reader.get(sums.brier) && reader.get(sums.log_loss) &&
       reader.get(sums.clipped) && reader.get(sums.outside_unit) && reader.get(sums.overflowed);
-  if (!read) return damaged("is truncated");
+  u32 queries = 0;
+  if (!read || !reader.get(queries)) return damaged("is truncated");
+  if (queries > kMostBinQueries) return damaged("has an invalid shape");
+  for (u32 q = 0; q < queries; ++q) {
+    BinTotals bins;
+    if (!reader.get_array(bins.rows) || !reader.get_array(bins.mass) ||
+        !reader.get_array(bins.right) || !reader.get_array(bins.confidence)) {
+      return damaged("is truncated");
+    }
+    const std::size_t slots = bins.rows.size();
+    if (bins.mass.size() != slots || bins.right.size() != slots ||
+        bins.confidence.size() != slots) {
+      return damaged("has an invalid shape");
+    }
+    sums.bins.push_back(std::move(bins));
+  }
   sums.weighted = weighted == 1;
   if (weighted > 1 || sums.class_rows.size() != sums.class_mass.size() ||
       (!sums.hits.empty() &&

@@ -192,6 +192,7 @@ class PipelinesOn final : public Pipelines {
     layout.top_k = multiclass ? static_cast<i64>(work.top_k.size()) : 0;
     layout.mass_limbs = host_.weighted() ? 4 : 1;
     layout.term_limbs = host_.weighted() ? 7 : 4;
+    Memory<BinPlace> bins = on_device(place_bins(work.bins, layout));
     Memory<u64> sums(exec_, layout.total());
     Memory<double> thresholds = on_device(work.thresholds);
     Memory<i64> top_k = on_device(work.top_k);
@@ -204,6 +205,13 @@ class PipelinesOn final : public Pipelines {
     device_work.brier = work.brier;
     device_work.log_loss = work.log_loss;
     device_work.ranks = multiclass && (layout.rules != 0 || layout.top_k != 0);
+    device_work.bins = bins.data();
+    device_work.bin_queries = bins.size();
+    for (const BinQuery& query : work.bins) {
+      device_work.predicts = device_work.predicts || query.points == BinPoints::kTop ||
+                             query.points == BinPoints::kByPredicted;
+    }
+    device_work.predicts = device_work.predicts && multiclass;
     device_work.epsilon = work.epsilon;
     // Shared memory holds all limbs or none; a quarter of a multiprocessor's, so that blocks
     // overlap.

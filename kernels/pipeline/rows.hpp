@@ -21,6 +21,9 @@ struct RowWorkOnDevice {
   bool brier = false;
   bool log_loss = false;
   bool ranks = false;
+  bool predicts = false;  ///< the predicted class is asked for
+  const BinPlace* bins = nullptr;
+  i64 bin_queries = 0;
   double epsilon = 0;
 };
 
@@ -64,6 +67,20 @@ struct LimbSink {
       atomic_add(&limbs[at + layout.overflowed_at()], u64{1});
     } else {
       add_product(at + layout.loss_at(), mass, loss_term(loss));
+    }
+  }
+  CUPEL_HD CUPEL_INLINE void add_to_bin(const BinPlace& place, i64 segment, i64 set,
+                                        double confidence, bool right, u128 mass) const {
+    const i64 slot = bin_slot(confidence, place.query.bins, place.query.closed_left);
+    const i64 at = layout.bin_first(place.at(segment, set, slot));
+    atomic_add(&limbs[at], u64{1});
+    if (weighted) add_limbs(limbs + at + 1, mass, 4);
+    if (right) add_mass(at + layout.right_at(), mass);
+    const u64 term = confidence_term(confidence);
+    if (weighted) {
+      add_limbs(limbs + at + layout.confidence_at(), multiply(mass, u128{term}), 7);
+    } else {
+      add_limbs(limbs + at + layout.confidence_at(), u128{term}, 2);
     }
   }
   CUPEL_HD CUPEL_INLINE void count_flag(i64 segment, i64 flag_at) const {
@@ -183,6 +200,16 @@ struct BinaryRowSums {
         own.brier += term;
       }
     }
+    if (work.bin_queries != 0) {
+      const double p = table.logits ? sigmoid_det(score) : score;
+      for (i64 q = 0; q < work.bin_queries; ++q) {
+        const BinPlace& place = work.bins[q];
+        const TopConfidence pair = place.query.points == BinPoints::kTop
+                                       ? top_of_binary(p, positive)
+                                       : TopConfidence{p, positive};
+        sink.add_to_bin(place, segment, 0, pair.confidence, pair.right, mass);
+      }
+    }
     if (!work.log_loss) return;
     double loss = 0;
     if (table.logits) {
@@ -249,12 +276,17 @@ struct ExactMatchRows {
 struct LaneRow {
   i32 rank = 0;     ///< of its columns, those that rank before the label
   i32 outside = 0;  ///< of its columns, those that are no probability
+  i32 predicted =
+      0x7FFFFFFF;  ///< of its columns, the first of the largest, where that is asked for
   double max = 0;
 };
 struct MergeLaneRows {
   CUPEL_HD void operator()(const LaneRow& from, LaneRow& into) const {
     into.rank += from.rank;
     into.outside += from.outside;
+    if (from.max > into.max || (from.max == into.max && from.predicted < into.predicted)) {
+      into.predicted = from.predicted;
+    }
     into.max = from.max > into.max ? from.max : into.max;
   }
 };
@@ -317,7 +349,9 @@ struct MulticlassRowSums {
                 for (i64 j = t % kGroup; j < table.columns; j += kGroup) {
                   const double term =
                       soft ? softmax_term(value(row, j), softmax.max) : value(row, j);
-                  squares[t] += squared_term(scaled_softmax_p(term, scale));
+                  const double p = scaled_softmax_p(term, scale);
+                  squares[t] += squared_term(p);
+                  add_class(sink, row, j, p);
                 }
               });
               block.template merge_groups<kGroup>(squares, AddWide{});
@@ -337,12 +371,27 @@ struct MulticlassRowSums {
     return number(element.get(), table.at(row, column));
   }
 
+  /// A class's probability, to the bins of every class.
+  CUPEL_HD CUPEL_INLINE void add_class(const LimbSink& sink, i64 row, i64 column, double p) const {
+    for (i64 q = 0; q < work.bin_queries; ++q) {
+      const BinPlace& place = work.bins[q];
+      if (place.query.points != BinPoints::kEachClass) continue;
+      sink.add_to_bin(place, table.cell(row), column, p, table.class_labels[row] == column,
+                      row_mass(table, row));
+    }
+  }
+
   CUPEL_HD CUPEL_INLINE LaneRow read_lane(i64 row, i64 lane, bool terms) const {
     LaneRow own;
     // A lane beyond the last column repeats the maximum of the first and counts nothing.
-    own.max = terms && table.logits
+    own.max = terms && (table.logits || work.predicts)
                   ? lane_max<kGroup>(table, element, row, lane < table.columns ? lane : 0)
                   : 0;
+    if (work.predicts && lane < table.columns) {
+      i64 j = lane;
+      while (value(row, j) != own.max) j += kGroup;
+      own.predicted = static_cast<i32>(j);
+    }
     const i64 label = table.class_labels[row];
     const unsigned char* of_label = table.at(row, label);
     const bool probabilities = terms && !table.logits;
@@ -382,6 +431,14 @@ struct MulticlassRowSums {
       // The label's own squared error in place of what the sum took it for.
       const u128 brier = squares - brier_term(p, false) + brier_term(p, true);
       sink.add_product(at + layout.brier_at(), mass, brier);
+    }
+    for (i64 q = 0; q < work.bin_queries; ++q) {
+      const BinPlace& place = work.bins[q];
+      if (place.query.points == BinPoints::kEachClass) continue;
+      const i64 set = place.query.points == BinPoints::kByPredicted ? read.predicted : 0;
+      // The largest logit's term is 1.
+      const double p = table.logits ? softmax_scale(softmax) : read.max;
+      sink.add_to_bin(place, segment, set, p, read.predicted == label, mass);
     }
     if (!work.log_loss) return;
     if (table.logits) {

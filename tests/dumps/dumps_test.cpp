@@ -335,5 +335,25 @@ TEST_F(ExtraDumps, PublishedAccuracies) {
   EXPECT_EQ(compared, 18);
 }
 
+// Computed by torchmetrics in float32; 1e-6 is what that leaves of the double.
+TEST_F(ExtraDumps, PublishedCalibrationErrors) {
+  const json published = read_json(folder_ + "vlm/published.json");
+  int compared = 0;
+  for (const auto& [model, of_model] : published.items()) {
+    for (const auto& [dataset, of_dataset] : of_model.items()) {
+      EvalRequest request;
+      request.dumps = {folder_ + "vlm/" + model + "__" + dataset + ".npz"};
+      request.metrics = "ece(preset=torchmetrics),mce(preset=torchmetrics)";
+      const auto report = evaluate(request);
+      ASSERT_TRUE(report.ok()) << report.error().text();
+      ASSERT_EQ(report->results.size(), 2u);
+      EXPECT_NEAR(report->results[0].value, of_dataset["ece"].get<double>(), 1e-6) << model;
+      EXPECT_NEAR(report->results[1].value, of_dataset["mce"].get<double>(), 1e-6) << model;
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 18);
+}
+
 }  // namespace
 }  // namespace cupel

@@ -174,7 +174,7 @@ void expect_equal_states(const Result<std::vector<std::vector<State>>>& got,
   for (std::size_t p = 0; p < wanted->size(); ++p) {
     ASSERT_EQ((*got)[p].size(), (*wanted)[p].size()) << what;
     for (std::size_t c = 0; c < (*wanted)[p].size(); ++c) {
-      ASSERT_EQ(bytes_of((*got)[p][c]), bytes_of((*wanted)[p][c]))
+      ASSERT_TRUE(bytes_of((*got)[p][c]) == bytes_of((*wanted)[p][c]))
           << what << " of problem " << p << ", cell " << c;
     }
   }
@@ -197,8 +197,18 @@ std::vector<RowSpec> all_row_specs(const Spec& spec) {
   all.brier = true;
   all.log_loss = true;
   all.exact_match = spec.task == Task::kMultilabel;
+  if (spec.task == Task::kMulticlass) {
+    all.bins = {{BinPoints::kEachClass, 15, false}, {BinPoints::kTop, 10, true}};
+  } else {
+    all.bins = {{BinPoints::kPositive, 15, true}, {BinPoints::kTop, 15, false}};
+  }
   RowSpec brier;
   brier.brier = true;
+  if (spec.task == Task::kMulticlass) {
+    brier.bins = {{BinPoints::kByPredicted, 20, false}, {BinPoints::kTop, 300, false}};
+  } else {
+    brier.bins = {{BinPoints::kPositive, 3, false}};
+  }
   RowSpec loss;
   loss.log_loss = true;
   RowSpec hits;

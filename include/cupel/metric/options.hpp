@@ -40,6 +40,8 @@ class Options {
                               std::span<const std::pair<std::string, std::string>> given);
 
   bool has(std::string_view name) const;
+  /// Whether the value is the caller's, not the default.
+  bool given(std::string_view name) const;
   /// The text of a choice or of any option; empty when it has no value.
   std::string_view text(std::string_view name) const;
   double number(std::string_view name) const;
@@ -56,6 +58,7 @@ class Options {
     std::string name;
     OptionType type = OptionType::kNumber;
     std::string text;
+    bool given = false;
     bool operator==(const Entry&) const = default;
   };
   const Entry* find(std::string_view name) const;

@@ -1,8 +1,9 @@
 // The state behind metrics that are means over rows: decisions, hits among the top k, squared error
 // and log loss, as integers.
 //
-// Squared errors are summed in units of 2^-50, log losses in units of 2^-44, each row rounded once
-// by a shared function; masses are row counts or weights in units of 2^-64. Merging adds.
+// Squared errors and confidences are summed in units of 2^-50, log losses in units of 2^-44, each
+// row rounded once by a shared function; masses are row counts or weights in units of 2^-64.
+// Merging adds.
 #pragma once
 
 #include <vector>
@@ -10,6 +11,7 @@
 #include "cupel/core/bytes.hpp"
 #include "cupel/core/int.hpp"
 #include "cupel/core/result.hpp"
+#include "cupel/math/bins.hpp"
 #include "cupel/math/row_terms.hpp"
 #include "cupel/math/wide.hpp"
 
@@ -24,8 +26,26 @@ struct RowSpec {
   bool brier = false;
   bool log_loss = false;
   bool exact_match = false;  ///< multilabel: also whether all labels of a row are right
+  /// Confidences by bin; with any, `brier` has to be true. Binary and multilabel: kPositive and
+  /// kTop; multiclass: all but kPositive.
+  std::vector<BinQuery> bins;
   bool operator==(const RowSpec&) const = default;
 };
+
+/// What the bins of one query hold, by set (one, or one for each class) and slot (see bin_slots()):
+/// index set * slots + slot.
+struct BinTotals {
+  std::vector<u64> rows;
+  std::vector<u128> mass;
+  std::vector<u128> right;       ///< mass of the pairs that were right
+  std::vector<U256> confidence;  ///< sum of mass * confidence * 2^50
+  bool operator==(const BinTotals&) const = default;
+};
+
+/// Sets of a query: one for each class where confidences are kept apart by class.
+constexpr i64 bin_sets(BinPoints points, i64 classes) {
+  return points == BinPoints::kEachClass || points == BinPoints::kByPredicted ? classes : 1;
+}
 
 /// Sums over the rows of one segment of one problem. A binary problem has 2 classes; a multilabel
 /// table is one binary problem per label, plus, with exact_match, one problem of 1 class.
@@ -43,6 +63,9 @@ struct RowSums {
   /// spec asks for neither.
   u64 outside_unit = 0;
   u64 overflowed = 0;  ///< rows whose log loss is 2^52 or more; not in log_loss
+  /// One for each query of the spec; rows outside [0, 1] are in none. Empty for the problem of
+  /// exact matches.
+  std::vector<BinTotals> bins;
 
   /// Adds another segment's sums. Different shapes are a kInput error and change nothing.
   /// A default-constructed value takes the other's shape.

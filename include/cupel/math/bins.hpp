@@ -1,0 +1,82 @@
+// Bins of equal width over [0, 1] for calibration: which bin a confidence belongs to, and the
+// integers that a row adds to it.
+//
+// An edge is k/B, the correctly rounded double, and confidences are compared with it as doubles.
+// The confidences 0 and 1 have slots of their own, because libraries put them into the bin beside
+// them, into one more bin, or nowhere; whoever reads the sums decides.
+#pragma once
+
+#include "cupel/core/int.hpp"
+#include "cupel/math/elementary.hpp"
+
+namespace cupel {
+
+/// The pairs (confidence, whether it was right) that a row gives.
+enum class BinPoints : u8 {
+  kPositive,     ///< binary problems: the positive class's probability, and the label
+  kTop,          ///< the largest probability, and whether its class is the label's
+  kEachClass,    ///< several classes: each class's probability, and whether it is the label's
+  kByPredicted,  ///< several classes: kTop, apart by the class that is predicted
+};
+
+inline constexpr i64 kMostBins = i64{1} << 16;
+
+/// Which confidences are counted, in how many bins, and which edge belongs to a bin: (lo, hi] or,
+/// with `closed_left`, [lo, hi).
+struct BinQuery {
+  BinPoints points = BinPoints::kTop;
+  i64 bins = 15;
+  bool closed_left = false;
+  friend constexpr bool operator==(const BinQuery& a, const BinQuery& b) {
+    return a.points == b.points && a.bins == b.bins && a.closed_left == b.closed_left;
+  }
+};
+
+/// Slots of B bins: the confidence 0, the bins, the confidence 1.
+CUPEL_HD constexpr i64 bin_slots(i64 bins) { return bins + 2; }
+
+/// k/B rounded once.
+CUPEL_HD CUPEL_INLINE double bin_edge(i64 k, i64 bins) {
+  return static_cast<double>(k) / static_cast<double>(bins);
+}
+
+/// The slot of a confidence in [0, 1]: 0 for 0, bins + 1 for 1, else bin + 1. `bins` is from 1 to
+/// kMostBins.
+CUPEL_HD CUPEL_INLINE i64 bin_slot(double confidence, i64 bins, bool closed_left) {
+  if (confidence == 0.0) return 0;
+  if (confidence == 1.0) return bins + 1;
+  // The product is off by less than one bin, so the right one is this or a neighbour.
+  i64 bin = static_cast<i64>(confidence * static_cast<double>(bins));
+  if (bin >= bins) bin = bins - 1;
+  const double low = bin_edge(bin, bins);
+  const double high = bin_edge(bin + 1, bins);
+  if (closed_left) {
+    if (confidence < low) --bin;
+    if (confidence >= high) ++bin;
+  } else {
+    if (confidence <= low) --bin;
+    if (confidence > high) ++bin;
+  }
+  return bin + 1;
+}
+
+/// Confidences are summed in units of 2^-50.
+inline constexpr int kConfidenceBits = 50;
+
+/// round-half-even(confidence * 2^50), for a confidence in [0, 1].
+CUPEL_HD CUPEL_INLINE u64 confidence_term(double confidence) {
+  return round_q(confidence, kConfidenceBits);
+}
+
+/// The confidence that the more probable class of a binary problem has, and whether that is the
+/// row's; at one half the negative class is predicted, as by a decision.
+struct TopConfidence {
+  double confidence;
+  bool right;
+};
+CUPEL_HD CUPEL_INLINE TopConfidence top_of_binary(double p, bool positive) {
+  const bool predicted = p > 0.5;
+  return {predicted ? p : 1.0 - p, predicted == positive};
+}
+
+}  // namespace cupel
