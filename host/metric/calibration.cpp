@@ -52,27 +52,22 @@ Binning binning_of(const Options& options) {
 }
 
 std::vector<OptionSpec> binning_options() {
-  return {{"bins",
-           OptionType::kInteger,
-           "15",
-           {},
-           1,
-           static_cast<double>(kMostBins),
-           "how many bins"},
-          {"closed",
-           OptionType::kChoice,
-           "right",
-           {"right", "left"},
-           0,
-           0,
-           "the edge that a bin has: (lo, hi] or [lo, hi)"},
-          {"preset",
-           OptionType::kChoice,
-           "",
-           {"guo", "torchmetrics", "netcal", "tfp", "sklearn", "mapie"},
-           0,
-           0,
-           "bins, edges and ends as that library has them"}};
+  return {
+      {"bins", OptionType::kInteger, "15", {}, 1, static_cast<double>(kMostBins), "how many bins"},
+      {"closed",
+       OptionType::kChoice,
+       "right",
+       {"right", "left"},
+       0,
+       0,
+       "the edge that a bin has: (lo, hi] or [lo, hi)"},
+      {"preset",
+       OptionType::kChoice,
+       "",
+       {"guo", "torchmetrics", "netcal", "tfp", "sklearn", "mapie"},
+       0,
+       0,
+       "bins, edges and ends as that library has them"}};
 }
 OptionSpec norm_option(std::string_view standard) {
   return {"norm",
