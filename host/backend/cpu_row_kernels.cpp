@@ -261,6 +261,45 @@ CUPEL_INLINE void probabilities_body(const TermSpec& spec, const ColumnBlock& bl
   }
 }
 
+template <bool kTop, bool kClosedLeft>
+CUPEL_INLINE void bin_terms_of(i32 bins, const ColumnBlock& block, const double* __restrict p,
+                               BinBlock& out) {
+  const u64* __restrict label = block.label;
+  const u64* __restrict flags = block.flags;
+  u64* __restrict slot = out.slot;
+  u64* __restrict term = out.term;
+  u64* __restrict right = out.right;
+  const u64 none = static_cast<u64>(bin_slots(bins));
+  for (i64 i = 0; i < block.rows; ++i) {
+    // One half stands in for what is no probability.
+    const bool outside = (flags[i] & kFlagOutside) != 0;
+    const double q =
+        double_from_bits(select_bits(outside, bits_from_double(0.5), bits_from_double(p[i])));
+    double confidence = q;
+    u64 is_right = label[i];
+    if constexpr (kTop) {
+      const TopConfidence top = top_of_binary(q, label[i] != 0);
+      confidence = top.confidence;
+      is_right = static_cast<u64>(top.right);
+    }
+    const u64 own = static_cast<u64>(bin_slot(confidence, bins, kClosedLeft));
+    slot[i] = select_bits(outside, none, own);
+    term[i] = confidence_term(confidence);
+    right[i] = is_right;
+  }
+}
+
+CUPEL_INLINE void bin_terms_body(const BinQuery& query, const ColumnBlock& block, const double* p,
+                                 BinBlock& out) {
+  const i32 bins = static_cast<i32>(query.bins);
+  if (query.points == BinPoints::kTop) {
+    if (query.closed_left) return bin_terms_of<true, true>(bins, block, p, out);
+    return bin_terms_of<true, false>(bins, block, p, out);
+  }
+  if (query.closed_left) return bin_terms_of<false, true>(bins, block, p, out);
+  return bin_terms_of<false, false>(bins, block, p, out);
+}
+
 // ---- multiclass rows ---------------------------------------------------------------------------
 
 template <class T>
@@ -418,6 +457,10 @@ struct BaseSet {
   static void probabilities(const TermSpec& spec, const ColumnBlock& block, double* out) {
     probabilities_body(spec, block, out);
   }
+  static void bin_terms(const BinQuery& query, const ColumnBlock& block, const double* p,
+                        BinBlock& out) {
+    bin_terms_body(query, block, p, out);
+  }
   static void load_rows_f32(const ScoreMatrix& matrix, i64 row, i64 rows, i64 classes, float* out) {
     with_element(matrix.dtype, RowLoad<float>{matrix, row, rows, classes, out});
   }
@@ -456,6 +499,10 @@ struct V3Set {
   CUPEL_TARGET_V3 static void probabilities(const TermSpec& spec, const ColumnBlock& block,
                                             double* out) {
     probabilities_body(spec, block, out);
+  }
+  CUPEL_TARGET_V3 static void bin_terms(const BinQuery& query, const ColumnBlock& block,
+                                        const double* p, BinBlock& out) {
+    bin_terms_body(query, block, p, out);
   }
   CUPEL_TARGET_V3 static void load_rows_f32(const ScoreMatrix& matrix, i64 row, i64 rows,
                                             i64 classes, float* out) {
@@ -497,6 +544,10 @@ struct V4Set {
                                             double* out) {
     probabilities_body(spec, block, out);
   }
+  CUPEL_TARGET_V4 static void bin_terms(const BinQuery& query, const ColumnBlock& block,
+                                        const double* p, BinBlock& out) {
+    bin_terms_body(query, block, p, out);
+  }
   CUPEL_TARGET_V4 static void load_rows_f32(const ScoreMatrix& matrix, i64 row, i64 rows,
                                             i64 classes, float* out) {
     with_element(matrix.dtype, RowLoad<float>{matrix, row, rows, classes, out});
@@ -525,6 +576,7 @@ constexpr RowKernels kernels_of = {
     .terms = Set::terms,
     .decisions = Set::decisions,
     .probabilities = Set::probabilities,
+    .bin_terms = Set::bin_terms,
     .load_rows_f32 = Set::load_rows_f32,
     .load_rows_f64 = Set::load_rows_f64,
     .class_row_f32 = Set::class_row_f32,

@@ -6,6 +6,7 @@
 #include "backend/cpu_level.hpp"
 #include "cupel/core/column.hpp"
 #include "cupel/core/int.hpp"
+#include "cupel/math/bins.hpp"
 
 namespace cupel::cpu {
 
@@ -55,6 +56,13 @@ struct ColumnBlock {
   alignas(64) u64 flags[kBlockRows + 8];  ///< where a term is asked for
 };
 
+/// Where each row of a block of one binary problem belongs among the bins of a query.
+struct BinBlock {
+  alignas(64) u64 slot[kBlockRows];
+  alignas(64) u64 term[kBlockRows];   ///< the confidence, in units of 2^-kConfidenceBits
+  alignas(64) u64 right[kBlockRows];  ///< 0 or 1
+};
+
 /// What a block adds without weights and segments.
 struct BlockSums {
   u64 positives = 0;
@@ -101,6 +109,10 @@ struct RowKernels {
   Decisions (*decisions)(const ColumnBlock& block, double threshold);
   /// The positive class's probability of each row: the score, or of a logit its logistic function.
   void (*probabilities)(const TermSpec& spec, const ColumnBlock& block, double* out);
+  /// What rows of these probabilities add to the bins of a query of kPositive or kTop. A row that
+  /// has no probability (by the block's flags) gets the slot behind the last.
+  void (*bin_terms)(const BinQuery& query, const ColumnBlock& block, const double* p,
+                    BinBlock& out);
 
   /// Writes `rows` rows of `classes` values, row-major; to float what it holds exactly
   /// (wide_values() says what it does not), else to double, 64-bit integers rounded to nearest.

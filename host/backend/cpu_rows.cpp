@@ -22,6 +22,7 @@
 namespace cupel {
 namespace {
 
+using cpu::BinBlock;
 using cpu::ClassBlock;
 using cpu::ColumnBlock;
 using cpu::kBlockRows;
@@ -156,12 +157,15 @@ struct Sums {
   void add_to_bin(const BinPlace& place, i64 segment, i64 set, double confidence, bool right,
                   Mass mass) {
     const BinQuery& query = place.query;
-    const i64 slot = bin_slot(confidence, query.bins, query.closed_left);
-    Bin& bin = bins[index(place.at(segment, set, slot))];
+    const i64 slot = bin_slot(confidence, static_cast<i32>(query.bins), query.closed_left);
+    add_to_bin(place.at(segment, set, slot), confidence_term(confidence), right, mass);
+  }
+  void add_to_bin(i64 at, u64 term, bool right, Mass mass) {
+    Bin& bin = bins[index(at)];
     ++bin.rows;
     bin.mass += mass;
     bin.right += mass_if(right, mass);
-    add_product(bin.confidence, mass, confidence_term(confidence));
+    add_product(bin.confidence, mass, term);
   }
 
   void count_row(i64 segment, i64 label, Mass mass) {
@@ -370,7 +374,10 @@ class BinaryPass {
       worker.mass.assign(index(block_rows_), Mass{1});
       worker.block = std::make_unique<ColumnBlock>();
       if (exact_match_) worker.all_right.resize(spec.thresholds.size() * index(block_rows_));
-      if (!spec.bins.empty()) worker.probabilities.resize(index(block_rows_));
+      if (!spec.bins.empty()) {
+        worker.probabilities.resize(index(block_rows_));
+        worker.bins = std::make_unique<OwnBins>();
+      }
     }
   }
 
@@ -397,12 +404,22 @@ class BinaryPass {
   }
 
  private:
+  /// Slots of a query up to which a block has sums of its own: more would cost more to hand over
+  /// than its rows do. A block's sums of confidences stay below 2^60.
+  static constexpr i64 kFewSlots = 128;
+  struct OwnBins {
+    BinBlock terms;
+    u64 confidence[kFewSlots + 1];
+    u64 counts[kFewSlots + 1];  // rows, and from bit 32 on those that were right
+  };
+
   struct Worker {
     std::unique_ptr<Tile> tile;
     std::vector<Mass> mass;  // [block_rows_]
     Buffer<u8> all_right;    // [rule][block_rows_]: so far all labels of the row are decided right
     std::unique_ptr<ColumnBlock> block;
-    Buffer<double> probabilities;  // [block_rows_], where bins are asked for
+    Buffer<double> probabilities;   // [block_rows_], where bins are asked for
+    std::unique_ptr<OwnBins> bins;  // likewise
   };
 
   void add_rows(int worker_index, i64 row, i64 rows) {
@@ -459,17 +476,40 @@ class BinaryPass {
   }
 
   void add_bins(Sums<Mass>& sums, const BinPlace& place, i64 problem, i64 row,
-                const Worker& worker) const {
+                Worker& worker) const {
     const ColumnBlock& block = *worker.block;
+    BinBlock& terms = worker.bins->terms;
+    kernels_.bin_terms(place.query, block, worker.probabilities.data(), terms);
+    if constexpr (std::is_same_v<Mass, u64>) {
+      if (one_cell_ && place.slots <= kFewSlots) return add_few_bins(sums, place, problem, worker);
+    }
     for (i64 i = 0; i < block.rows; ++i) {
-      if (cpu::outside_count(block.flags[i]) != 0) continue;
-      const i64 cell = one_cell_ ? 0 : cell_of(table_, row + i);
-      const i64 segment = problem * sums.shape.cells + cell;
-      const bool positive = block.label[i] != 0;
-      const double p = worker.probabilities[index(i)];
-      const TopConfidence pair = place.query.points == BinPoints::kTop ? top_of_binary(p, positive)
-                                                                       : TopConfidence{p, positive};
-      sums.add_to_bin(place, segment, 0, pair.confidence, pair.right, worker.mass[index(i)]);
+      const i64 slot = static_cast<i64>(terms.slot[i]);
+      if (slot == place.slots) continue;
+      const i64 segment = problem * sums.shape.cells + (one_cell_ ? 0 : cell_of(table_, row + i));
+      sums.add_to_bin(place.at(segment, 0, slot), terms.term[i], terms.right[i] != 0,
+                      worker.mass[index(i)]);
+    }
+  }
+
+  /// A block's rows into narrow sums of the block's own, then these into the wide ones.
+  void add_few_bins(Sums<Mass>& sums, const BinPlace& place, i64 problem, Worker& worker) const {
+    const BinBlock& terms = worker.bins->terms;
+    u64* const confidence = worker.bins->confidence;
+    u64* const counts = worker.bins->counts;
+    std::fill_n(confidence, place.slots + 1, u64{0});
+    std::fill_n(counts, place.slots + 1, u64{0});
+    for (i64 i = 0; i < worker.block->rows; ++i) {
+      const std::size_t slot = terms.slot[i];
+      confidence[slot] += terms.term[i];
+      counts[slot] += terms.right[i] << 32 | 1;
+    }
+    for (i64 slot = 0; slot < place.slots; ++slot) {
+      auto& bin = sums.bins[index(place.at(problem * sums.shape.cells, 0, slot))];
+      bin.rows += counts[slot] & 0xFFFF'FFFFu;
+      bin.mass += counts[slot] & 0xFFFF'FFFFu;
+      bin.right += counts[slot] >> 32;
+      bin.confidence += confidence[slot];
     }
   }
 

@@ -71,7 +71,8 @@ struct LimbSink {
   }
   CUPEL_HD CUPEL_INLINE void add_to_bin(const BinPlace& place, i64 segment, i64 set,
                                         double confidence, bool right, u128 mass) const {
-    const i64 slot = bin_slot(confidence, place.query.bins, place.query.closed_left);
+    const i64 slot =
+        bin_slot(confidence, static_cast<i32>(place.query.bins), place.query.closed_left);
     const i64 at = layout.bin_first(place.at(segment, set, slot));
     atomic_add(&limbs[at], u64{1});
     if (weighted) add_limbs(limbs + at + 1, mass, 4);

@@ -27,7 +27,8 @@ TEST(BinSlot, EdgesAndTheirNeighbours) {
       const double edge = bin_edge(k, bins);
       for (const double p : {edge, std::nextafter(edge, 0.0), std::nextafter(edge, 1.0)}) {
         for (const bool closed_left : {false, true}) {
-          ASSERT_EQ(bin_slot(p, bins, closed_left), searched_slot(p, bins, closed_left))
+          ASSERT_EQ(bin_slot(p, static_cast<i32>(bins), closed_left),
+                    searched_slot(p, bins, closed_left))
               << std::hexfloat << p << " in " << bins << " bins, closed_left " << closed_left;
         }
       }
@@ -42,7 +43,7 @@ TEST(BinSlot, TheSmallestAndLargestConfidences) {
     EXPECT_EQ(bin_slot(5e-324, 15, closed_left), 1);
     EXPECT_EQ(bin_slot(std::nextafter(1.0, 0.0), 15, closed_left), 15);
     EXPECT_EQ(bin_slot(1.0, 15, closed_left), 16);
-    EXPECT_EQ(bin_slot(0.5, kMostBins, closed_left), closed_left ? 32769 : 32768);
+    EXPECT_EQ(bin_slot(0.5, static_cast<i32>(kMostBins), closed_left), closed_left ? 32769 : 32768);
   }
 }
 
