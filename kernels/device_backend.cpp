@@ -139,19 +139,6 @@ BinTotals bins_of(const RowLayout& layout, const u64* limbs, const BinPlace& pla
   return out;
 }
 
-double probability_epsilon(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return kEpsilonF16;
-    case DType::kBF16:
-      return kEpsilonBF16;
-    case DType::kF32:
-      return kEpsilonF32;
-    default:
-      return kEpsilonF64;
-  }
-}
-
 class PipelineBackend final : public DeviceBackend {
  public:
   PipelineBackend(std::unique_ptr<Pipelines> pipelines, std::string name, std::string device)

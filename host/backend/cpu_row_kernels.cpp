@@ -2,6 +2,7 @@
 
 #include <type_traits>
 
+#include "cupel/math/element.hpp"
 #include "cupel/math/half.hpp"
 #include "cupel/math/row_terms.hpp"
 #include "cupel/math/softmax.hpp"
@@ -10,16 +11,6 @@ namespace cupel::cpu {
 namespace {
 
 // ---- reading values ----------------------------------------------------------------------------
-
-/// The least double that is not below an integer.
-template <class Int>
-CUPEL_INLINE double double_above(Int value) {
-  const double nearest = static_cast<double>(value);
-  if (static_cast<i128>(nearest) >= static_cast<i128>(value)) return nearest;
-  // Of at least 2^53 in magnitude, so neither a zero nor the largest double.
-  const u64 bits = bits_from_double(nearest);
-  return double_from_bits(nearest > 0 ? bits + 1 : bits - 1);
-}
 
 struct Half {
   u16 bits;

@@ -831,19 +831,6 @@ Error out_of_memory(const TableView& table) {
 
 }  // namespace
 
-double probability_epsilon(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return kEpsilonF16;
-    case DType::kBF16:
-      return kEpsilonBF16;
-    case DType::kF32:
-      return kEpsilonF32;
-    default:
-      return kEpsilonF64;
-  }
-}
-
 Result<std::vector<std::vector<RowSums>>> cpu_row_sums(const TableView& table, const RowSpec& spec,
                                                        ThreadPool& pool) {
   const i64 most = table.logits ? UnitSum::kMaxTerms : std::numeric_limits<i32>::max();

@@ -14,10 +14,6 @@ namespace cupel {
 
 class ThreadPool;
 
-/// The machine epsilon that the log loss of a column clips to: that of its floating dtype,
-/// float64's for integers and bool.
-double probability_epsilon(DType dtype);
-
 /// Backend::row_sums(): [problem][cell], as TableView and RowSums define them.
 ///
 /// Binary and multilabel: decisions compare the score itself (a logit on the logit scale) with the

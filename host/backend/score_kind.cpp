@@ -1,4 +1,5 @@
 #include "cupel/backend/backend.hpp"
+#include "cupel/math/row_terms.hpp"
 
 namespace cupel {
 
@@ -19,6 +20,19 @@ ScoreKind score_kind(const TableView& table) {
       return ScoreKind::kU64;
     default:
       return ScoreKind::kF32;
+  }
+}
+
+double probability_epsilon(DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return kEpsilonF16;
+    case DType::kBF16:
+      return kEpsilonBF16;
+    case DType::kF32:
+      return kEpsilonF32;
+    default:
+      return kEpsilonF64;
   }
 }
 

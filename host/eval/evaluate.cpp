@@ -359,7 +359,7 @@ Result<std::vector<EvalResult>> evaluate_table(const TableView& table,
   part.view.cells = nullptr;
   part.view.cell_count = 1;
   part.cells = {CellKey{}};
-  part.probability_epsilon = machine_epsilon(table.scores.dtype);
+  part.probability_epsilon = probability_epsilon(table.scores.dtype);
   ComputeRequest request;
   request.metrics.assign(metrics.begin(), metrics.end());
   request.by_class = by_class;

@@ -79,7 +79,7 @@ class Preparer {
     view.classes = binding_.classes;
     view.logits = binding_.logits;
     view.scores = score_->view;
-    table_.probability_epsilon = machine_epsilon(view.scores.dtype);
+    table_.probability_epsilon = probability_epsilon(view.scores.dtype);
     if (is_string(view.scores.dtype)) return not_numeric(binding_.score);
     find_labels_in_place();
     if (auto done = check_scores(); !done) return done.error();
@@ -567,19 +567,6 @@ class Preparer {
 };
 
 }  // namespace
-
-double machine_epsilon(DType type) {
-  switch (type) {
-    case DType::kF16:
-      return 0x1p-10;
-    case DType::kBF16:
-      return 0x1p-7;
-    case DType::kF32:
-      return 0x1p-23;
-    default:
-      return 0x1p-52;
-  }
-}
 
 Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
                                     i64 first_row, Backend& backend,

@@ -44,9 +44,6 @@ struct PreparedTable {
   Buffer<std::byte> scores;
 };
 
-/// Machine epsilon of a score dtype (that of f64 for integers): what probabilities are clipped by.
-double machine_epsilon(DType type);
-
 /// Loads the bound columns and prepares them. `first_row` is the position of the dump's first row
 /// in the whole table (0 but for later shards of a pool): rows without an id are known by it.
 /// `backend` finds NaN and infinite scores. `loaded` is called once the columns are loaded, before

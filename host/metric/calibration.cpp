@@ -268,6 +268,18 @@ class BinnedMetric : public Metric {
   }
 };
 
+/// One set of bins: of the positive class's probability, or of the largest of several.
+class OneSetMetric : public BinnedMetric {
+ protected:
+  BinPoints points(Task task) const override {
+    return task == Task::kMulticlass ? BinPoints::kTop : BinPoints::kPositive;
+  }
+  MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
+                       i64) const override {
+    return of_one_set(totals, weighted, options);
+  }
+};
+
 constexpr std::string_view kBinsFormula =
     "bins of equal width over [0, 1] with edges k/B as correctly rounded doubles, (lo, hi] or "
     "[lo, hi) (closed=left), 0 in the first and 1 in the last. ";
@@ -307,7 +319,7 @@ OptionSpec debias_option() {
           "with norm=l2: less the variance of each bin's accuracy"};
 }
 
-class Ece final : public BinnedMetric {
+class Ece final : public OneSetMetric {
  public:
   const MetricInfo& info() const override {
     static const std::string kFormula = std::string(kBinsFormula) +
@@ -330,18 +342,9 @@ class Ece final : public BinnedMetric {
     }();
     return kInfo;
   }
-
- protected:
-  BinPoints points(Task task) const override {
-    return task == Task::kMulticlass ? BinPoints::kTop : BinPoints::kPositive;
-  }
-  MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
-                       i64) const override {
-    return of_one_set(totals, weighted, options);
-  }
 };
 
-class EceTopLabel final : public BinnedMetric {
+class EceTopLabel final : public OneSetMetric {
  public:
   const MetricInfo& info() const override {
     static const std::string kFormula =
@@ -362,13 +365,9 @@ class EceTopLabel final : public BinnedMetric {
 
  protected:
   BinPoints points(Task) const override { return BinPoints::kTop; }
-  MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
-                       i64) const override {
-    return of_one_set(totals, weighted, options);
-  }
 };
 
-class Mce final : public BinnedMetric {
+class Mce final : public OneSetMetric {
  public:
   const MetricInfo& info() const override {
     static const std::string kFormula =
@@ -381,17 +380,10 @@ class Mce final : public BinnedMetric {
   }
 
  protected:
-  BinPoints points(Task task) const override {
-    return task == Task::kMulticlass ? BinPoints::kTop : BinPoints::kPositive;
-  }
   std::string_view norm(const Options&) const override { return "max"; }
-  MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
-                       i64) const override {
-    return of_one_set(totals, weighted, options);
-  }
 };
 
-class Rmsce final : public BinnedMetric {
+class Rmsce final : public OneSetMetric {
  public:
   const MetricInfo& info() const override {
     static const std::string kFormula = std::string(kBinsFormula) +
@@ -410,17 +402,10 @@ class Rmsce final : public BinnedMetric {
   }
 
  protected:
-  BinPoints points(Task task) const override {
-    return task == Task::kMulticlass ? BinPoints::kTop : BinPoints::kPositive;
-  }
   std::string_view norm(const Options&) const override { return "l2"; }
-  MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
-                       i64) const override {
-    return of_one_set(totals, weighted, options);
-  }
 };
 
-class AverageCe final : public BinnedMetric {
+class AverageCe final : public OneSetMetric {
  public:
   const MetricInfo& info() const override {
     static const std::string kFormula =
@@ -433,9 +418,6 @@ class AverageCe final : public BinnedMetric {
   }
 
  protected:
-  BinPoints points(Task task) const override {
-    return task == Task::kMulticlass ? BinPoints::kTop : BinPoints::kPositive;
-  }
   MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
                        i64) const override {
     const std::vector<Bin> bins = bins_of(totals, binning_of(options), 0);

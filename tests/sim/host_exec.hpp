@@ -132,8 +132,8 @@ class HostExec {
     void operator()(i64 index) const {
       // One byte more than asked for would be seen by the sanitizers.
       const std::size_t bytes = static_cast<std::size_t>(program.shared_bytes());
-      std::vector<u128> shared((bytes + sizeof(u128) - 1) / sizeof(u128));
-      std::memset(shared.data(), 0x5A, shared.size() * sizeof(u128));
+      const u128 pattern = ~u128{0} / 0xFF * 0x5A;
+      std::vector<u128> shared((bytes + sizeof(u128) - 1) / sizeof(u128), pattern);
       device::HostBlock block(reinterpret_cast<unsigned char*>(shared.data()), index, blocks,
                               Program::kThreads);
       program(block);

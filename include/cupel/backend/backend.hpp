@@ -48,6 +48,10 @@ struct TableView {
 /// integers and bool as f32, 32 and 64-bit ones as i64 or u64), and kF64 for multiclass logits.
 ScoreKind score_kind(const TableView& table);
 
+/// Machine epsilon of a score dtype (that of f64 for integers): what the log loss clips
+/// probabilities by.
+double probability_epsilon(DType dtype);
+
 struct BackendInfo {
   std::string name;    ///< what computed so far: "cpu", "cuda", "cuda+cpu"
   std::string device;  ///< processor and threads, or the accelerator; for people
