@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(Program::kThreads, 1) run_program(Program prog
 #else
 
 /// A block on the host: one thread plays all.
+template <int kThreads>
 class HostBlock {
  public:
   template <class T>
@@ -94,11 +95,11 @@ class HostBlock {
     T& operator[](int thread) { return values_[static_cast<std::size_t>(thread)]; }
 
    private:
-    std::vector<T> values_ = std::vector<T>(kMostThreads);
+    std::vector<T> values_ = std::vector<T>(kThreads);
   };
 
-  HostBlock(unsigned char* shared, i64 index, i64 count, int threads)
-      : shared_(shared), index_(index), count_(count), threads_(threads) {}
+  HostBlock(unsigned char* shared, i64 index, i64 count)
+      : shared_(shared), index_(index), count_(count) {}
 
   i64 index() const { return index_; }
   i64 count() const { return count_; }
@@ -108,12 +109,12 @@ class HostBlock {
   void each(Phase phase) {
     // By turns up and down, so that a phase whose result depends on the order of threads is seen.
     backwards_ = !backwards_;
-    for (int i = 0; i < threads_; ++i) phase(backwards_ ? threads_ - 1 - i : i);
+    for (int i = 0; i < kThreads; ++i) phase(backwards_ ? kThreads - 1 - i : i);
   }
 
   template <int kGroup, class T, class Merge>
   void merge_groups(PerThread<T>& values, Merge merge) {
-    for (int first = 0; first < threads_; first += kGroup) {
+    for (int first = 0; first < kThreads; first += kGroup) {
       T all = values[first];
       for (int i = 1; i < kGroup; ++i) merge(values[first + i], all);
       for (int i = 0; i < kGroup; ++i) values[first + i] = all;
@@ -121,11 +122,9 @@ class HostBlock {
   }
 
  private:
-  static constexpr std::size_t kMostThreads = 1024;
   unsigned char* shared_;
   i64 index_;
   i64 count_;
-  int threads_;
   bool backwards_ = false;
 };
 

@@ -134,8 +134,8 @@ class HostExec {
       const std::size_t bytes = static_cast<std::size_t>(program.shared_bytes());
       const u128 pattern = ~u128{0} / 0xFF * 0x5A;
       std::vector<u128> shared((bytes + sizeof(u128) - 1) / sizeof(u128), pattern);
-      device::HostBlock block(reinterpret_cast<unsigned char*>(shared.data()), index, blocks,
-                              Program::kThreads);
+      device::HostBlock<Program::kThreads> block(reinterpret_cast<unsigned char*>(shared.data()),
+                                                 index, blocks);
       program(block);
     }
   };
