@@ -10,4 +10,4 @@ if [ ! -f "$build/compile_commands.json" ]; then
   exit 2
 fi
 git ls-files -z -- '*.cpp' '*.hpp' '*.cu' '*.cuh' | xargs -0 clang-format --dry-run -Werror
-git ls-files -z -- 'host/*.cpp' | xargs -0 -n 1 -P "$(nproc)" clang-tidy -p "$build" --quiet 2>/dev/null
+git ls-files -z -- 'host/*.cpp' 'kernels/*.cpp' | xargs -0 -n 1 -P "$(nproc)" clang-tidy -p "$build" --quiet 2>/dev/null
