@@ -137,24 +137,12 @@ struct RowLayout {
   }
 };
 
-/// Where the bins of one query stand among those of all: [segment][set][slot] from `first`.
-struct BinPlace {
-  BinQuery query;
-  i64 sets = 1;
-  i64 first = 0;
-
-  CUPEL_HD i64 at(i64 segment, i64 set, i64 slot) const {
-    return first + (segment * sets + set) * bin_slots(query.bins) + slot;
-  }
-};
 /// The places of a layout's queries; sets `layout.bin_count`.
 inline std::vector<BinPlace> place_bins(const std::vector<BinQuery>& queries, RowLayout& layout) {
   std::vector<BinPlace> places;
   layout.bin_count = 0;
   for (const BinQuery& query : queries) {
-    const bool by_class =
-        query.points == BinPoints::kEachClass || query.points == BinPoints::kByPredicted;
-    const i64 sets = by_class ? layout.classes : 1;
+    const i64 sets = bin_sets(query.points, layout.classes);
     places.push_back({query, sets, layout.bin_count});
     layout.bin_count += layout.segments() * sets * bin_slots(query.bins);
   }

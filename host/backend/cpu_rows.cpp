@@ -84,18 +84,6 @@ struct BlockProduct {
 };
 static_assert(kBlockRows <= 1 << 9);
 
-/// Where the bins of one query stand among those of all: [segment][set][slot] from `first`.
-struct BinPlace {
-  BinQuery query;
-  i64 sets = 1;
-  i64 slots = 2;
-  i64 first = 0;
-
-  i64 at(i64 segment, i64 set, i64 slot) const {
-    return first + (segment * sets + set) * slots + slot;
-  }
-};
-
 /// How many of everything there is. All problems are laid out with the same number of classes.
 struct Shape {
   i64 problems = 1;
@@ -112,7 +100,7 @@ struct Shape {
     Shape shape = *this;
     for (const BinQuery& query : queries) {
       const i64 sets = bin_sets(query.points, classes);
-      shape.bins.push_back({query, sets, bin_slots(query.bins), shape.bin_count});
+      shape.bins.push_back({query, sets, shape.bin_count});
       shape.bin_count += segments() * sets * bin_slots(query.bins);
     }
     return shape;
@@ -247,7 +235,7 @@ struct Sums {
     for (const BinPlace& place : shape.bins) {
       BinTotals totals;
       const auto from = bins.begin() + place.at(segment, 0, 0);
-      for (auto bin = from; bin != from + place.sets * place.slots; ++bin) {
+      for (auto bin = from; bin != from + place.sets * place.slots(); ++bin) {
         totals.rows.push_back(bin->rows);
         totals.mass.push_back(bin->mass);
         totals.right.push_back(bin->right);
@@ -481,11 +469,12 @@ class BinaryPass {
     BinBlock& terms = worker.bins->terms;
     kernels_.bin_terms(place.query, block, worker.probabilities.data(), terms);
     if constexpr (std::is_same_v<Mass, u64>) {
-      if (one_cell_ && place.slots <= kFewSlots) return add_few_bins(sums, place, problem, worker);
+      if (one_cell_ && place.slots() <= kFewSlots)
+        return add_few_bins(sums, place, problem, worker);
     }
     for (i64 i = 0; i < block.rows; ++i) {
       const i64 slot = static_cast<i64>(terms.slot[i]);
-      if (slot == place.slots) continue;
+      if (slot == place.slots()) continue;
       const i64 segment = problem * sums.shape.cells + (one_cell_ ? 0 : cell_of(table_, row + i));
       sums.add_to_bin(place.at(segment, 0, slot), terms.term[i], terms.right[i] != 0,
                       worker.mass[index(i)]);
@@ -497,14 +486,14 @@ class BinaryPass {
     const BinBlock& terms = worker.bins->terms;
     u64* const confidence = worker.bins->confidence;
     u64* const counts = worker.bins->counts;
-    std::fill_n(confidence, place.slots + 1, u64{0});
-    std::fill_n(counts, place.slots + 1, u64{0});
+    std::fill_n(confidence, place.slots() + 1, u64{0});
+    std::fill_n(counts, place.slots() + 1, u64{0});
     for (i64 i = 0; i < worker.block->rows; ++i) {
       const std::size_t slot = terms.slot[i];
       confidence[slot] += terms.term[i];
       counts[slot] += terms.right[i] << 32 | 1;
     }
-    for (i64 slot = 0; slot < place.slots; ++slot) {
+    for (i64 slot = 0; slot < place.slots(); ++slot) {
       auto& bin = sums.bins[index(place.at(problem * sums.shape.cells, 0, slot))];
       bin.rows += counts[slot] & 0xFFFF'FFFFu;
       bin.mass += counts[slot] & 0xFFFF'FFFFu;

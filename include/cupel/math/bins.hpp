@@ -35,6 +35,23 @@ struct BinQuery {
 /// Slots of B bins: the confidence 0, the bins, the confidence 1.
 CUPEL_HD constexpr i64 bin_slots(i64 bins) { return bins + 2; }
 
+/// Sets of a query: one for each class where confidences are kept apart by class.
+CUPEL_HD constexpr i64 bin_sets(BinPoints points, i64 classes) {
+  return points == BinPoints::kEachClass || points == BinPoints::kByPredicted ? classes : 1;
+}
+
+/// Where the bins of one query stand among those of all: [segment][set][slot] from `first`.
+struct BinPlace {
+  BinQuery query;
+  i64 sets = 1;
+  i64 first = 0;
+
+  CUPEL_HD i64 slots() const { return bin_slots(query.bins); }
+  CUPEL_HD i64 at(i64 segment, i64 set, i64 slot) const {
+    return first + (segment * sets + set) * slots() + slot;
+  }
+};
+
 /// k/B rounded once.
 CUPEL_HD CUPEL_INLINE double bin_edge(i64 k, i64 bins) {
   return static_cast<double>(k) / static_cast<double>(bins);

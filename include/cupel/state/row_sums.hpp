@@ -42,11 +42,6 @@ struct BinTotals {
   bool operator==(const BinTotals&) const = default;
 };
 
-/// Sets of a query: one for each class where confidences are kept apart by class.
-constexpr i64 bin_sets(BinPoints points, i64 classes) {
-  return points == BinPoints::kEachClass || points == BinPoints::kByPredicted ? classes : 1;
-}
-
 /// Sums over the rows of one segment of one problem. A binary problem has 2 classes; a multilabel
 /// table is one binary problem per label, plus, with exact_match, one problem of 1 class.
 struct RowSums {
