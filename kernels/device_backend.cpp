@@ -135,6 +135,12 @@ BinTotals bins_of(const RowLayout& layout, const u64* limbs, const BinPlace& pla
     out.mass.push_back(mass_at(of_bin + (weighted ? 1 : 0), layout.mass_limbs));
     out.right.push_back(mass_at(of_bin + layout.right_at(), layout.mass_limbs));
     out.confidence.push_back(wide_at(of_bin + layout.confidence_at(), layout.confidence_limbs()));
+    if (!place.query.moments) continue;
+    const u64* moments = limbs + layout.moments_first(place.moments_at(bin));
+    const i64 width = layout.confidence_limbs();
+    out.right_confidence.push_back(wide_at(moments, width));
+    out.square.push_back(wide_at(moments + layout.square_at(), width));
+    out.spread.push_back(wide_at(moments + layout.spread_at(), width));
   }
   return out;
 }

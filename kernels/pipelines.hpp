@@ -117,6 +117,7 @@ struct RowLayout {
   // Per bin, of all queries behind everything else: rows, the mass and the mass of the right ones
   // (both only beside masses; rows else), and the sum of confidences.
   i64 bin_count = 0;
+  i64 moment_count = 0;  ///< bins of the queries with moments, behind all bins
   CUPEL_HD i64 bin_limbs() const { return mass_limbs == 1 ? 2 + 2 : 1 + 4 + 4 + 7; }
   CUPEL_HD i64 right_at() const { return mass_limbs == 1 ? 1 : 5; }
   CUPEL_HD i64 confidence_at() const { return right_at() + mass_limbs; }
@@ -124,10 +125,16 @@ struct RowLayout {
   CUPEL_HD i64 bin_first(i64 bin) const {
     return class_total() + segments() * segment_limbs() + bin * bin_limbs();
   }
+  // Per bin of these: sums of the confidences that were right, of squares and of spreads.
+  CUPEL_HD i64 moments_first(i64 bin) const {
+    return bin_first(bin_count) + bin * 3 * confidence_limbs();
+  }
+  CUPEL_HD i64 square_at() const { return confidence_limbs(); }
+  CUPEL_HD i64 spread_at() const { return 2 * confidence_limbs(); }
 
   CUPEL_HD i64 segments() const { return problems * cells; }
   CUPEL_HD i64 class_total() const { return segments() * classes * class_limbs(); }
-  CUPEL_HD i64 total() const { return bin_first(bin_count); }
+  CUPEL_HD i64 total() const { return moments_first(moment_count); }
   /// Index of the first limb of a class, and of a segment.
   CUPEL_HD i64 class_first(i64 segment, i64 cls) const {
     return (segment * classes + cls) * class_limbs();
@@ -137,14 +144,17 @@ struct RowLayout {
   }
 };
 
-/// The places of a layout's queries; sets `layout.bin_count`.
+/// The places of a layout's queries; sets `layout.bin_count` and `layout.moment_count`.
 inline std::vector<BinPlace> place_bins(const std::vector<BinQuery>& queries, RowLayout& layout) {
   std::vector<BinPlace> places;
   layout.bin_count = 0;
+  layout.moment_count = 0;
   for (const BinQuery& query : queries) {
     const i64 sets = bin_sets(query.points, layout.classes);
-    places.push_back({query, sets, layout.bin_count});
-    layout.bin_count += layout.segments() * sets * bin_slots(query.bins);
+    const i64 count = layout.segments() * sets * bin_slots(query.bins);
+    places.push_back({query, sets, layout.bin_count, layout.moment_count});
+    layout.bin_count += count;
+    if (query.moments) layout.moment_count += count;
   }
   return places;
 }

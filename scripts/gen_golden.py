@@ -276,6 +276,7 @@ def decision(table, rows, metric, threshold=None, k="5"):
 
 PRESETS = {"guo": (15, "right"), "torchmetrics": (15, "left"), "netcal": (10, "left"), "tfp": (15, "left"),
            "sklearn": (5, "right"), "mapie": (49, "right")}  # fmt: skip
+OF_MOMENTS = {"smooth_ece", "spiegelhalter_z", "brier_skill"}
 CALIBRATION = {"ece", "ece_top_label", "mce", "rmsce", "average_ce", "classwise_ece", "ece_by_predicted_class"}
 
 
@@ -362,6 +363,47 @@ def calibration(table, rows, metric, bins=None, closed=None, preset="", norm="l1
     return root(max(square, Fraction(0)))
 
 
+def smoothed(points, sigma, intervals=4000):
+    """smooth_ece by its definition: every row's reflected kernel, Simpson's rule over |sum|; good to about 1e-7."""
+    total = sum(w for _, _, w in points)
+    images = [(s * p + 2 * k, (right - p) * w / total) for p, right, w in points for k in (-1, 0, 1) for s in (1, -1) if w]
+    images += [(s * p + 2 * k, (right - p) * w / total) for p, right, w in points for k in (-2, 2) for s in (1, -1) if w]
+
+    def error(t):
+        return abs(sum(r * math.exp(-(((t - at) / sigma) ** 2) / 2) for at, r in images if abs(t - at) < 9 * sigma))
+
+    ends = error(0) + error(1)
+    inner = sum((4 if i % 2 else 2) * error(i / intervals) for i in range(1, intervals))
+    return Fraction((ends + inner) / (3 * intervals) / (sigma * math.sqrt(2 * math.pi)))
+
+
+def of_moments(table, rows, metric, sigma=None):
+    """brier_skill, spiegelhalter_z and, of a given width, smooth_ece."""
+    masses([(1, None, w) for _, _, w in rows])
+    if metric == "brier_skill":
+        whole = sum(w for _, _, w in rows)
+        classes = range(table.width) if table.task == "multiclass" else (1,)
+        shares = [Fraction(sum(w for y, _, w in rows if y == k), whole) for k in classes]
+        reference = sum(s * (1 - s) for s in shares)
+        if not reference:
+            raise Undefined("single_class")
+        return 1 - decision(table, rows, "brier") / reference
+    if table.task == "multiclass":
+        points = [(max(v), int(v.index(max(v)) == y), w) for y, v, w in rows]
+    else:
+        points = [(v, int(y == 1), w) for y, v, w in rows]
+    if metric == "smooth_ece":
+        return smoothed(points, float(sigma))
+    if table.weighted:
+        raise Undefined("not_defined")
+    exact = [(Fraction(p), right) for p, right, _ in points]
+    variance = sum((1 - 2 * p) ** 2 * p * (1 - p) for p, _ in exact)
+    if not variance:
+        raise Undefined("not_defined")
+    difference = sum((right - p) * (1 - 2 * p) for p, right in exact)
+    return (1 if difference > 0 else -1) * root(difference * difference / variance)
+
+
 # ---- averages -----------------------------------------------------------------------------------
 
 
@@ -427,6 +469,7 @@ class Table:
         columns = [Column(c) for c in case.columns.split()]
         names = {c.name for c in columns}
         self.logits = "logits" in names
+        self.weighted = "weight" in names
         scores = next(n for n in ("score", "probs", "logits") if n in names)
         self.width = next(c.width for c in columns if c.name == scores)
         drop, positive_label = "--nan drop" in case.options, option(case, "--pos-label")
@@ -550,7 +593,10 @@ def expected_lines(case):
             add("es_auroc", tolerance, lambda: equity_scaled(table, columns))
             continue
         for group, rows in segments:
-            if metric in CALIBRATION:
+            if metric in OF_MOMENTS:
+                close = " rel=1e-5" if metric == "smooth_ece" else " rel=1e-11"
+                add(metric + text + group, close, lambda: of_moments(table, rows, metric, **options))
+            elif metric in CALIBRATION:
                 add(metric + text + group, " rel=1e-13", lambda: calibration(table, rows, metric, **options))
             elif metric not in RANKING:
                 add(metric + text + group, tolerance, lambda: decision(table, rows, metric, **options))
@@ -949,10 +995,37 @@ def calibrated():
     return cases
 
 
+def of_second_moments():
+    metrics = "smooth_ece(sigma=0.05),smooth_ece(sigma=0.2),spiegelhalter_z,brier_skill"
+    cases = [
+        Case("example_h_smooth", "example H: residuals at 0 and 1 keep their mass", metrics, "label:i64 score:f64", EXAMPLE_H),
+        Case("certain", "no variance: Spiegelhalter's statistic does not exist", metrics, "label:i64 score:f64",
+             "1 1\n0 0\n1 0.5\n0 1"),
+        Case("one_class_skill", "all rows positive: no reference to be better than", metrics, "label:i64 score:f64",
+             "1 1\n1 0.25\n1 0.5"),
+    ]  # fmt: skip
+    random = Random(20261124)
+    for weight in ("", " weight:f64"):
+        rows, of_classes = [], []
+        for _ in range(80):
+            p = random.randrange(0, 257) / 256
+            cells = [f"{random.randrange(0, 17) / 8}"] if weight else []
+            rows.append(" ".join([f"{int(random.random() < p * p)} {p}", *cells, random.choice("abc")]))
+            y = skewed_class(random, 4)
+            of_classes.append(" ".join([f"{y} {simplex(random, y, 4)}", *cells, random.choice("ab")]))
+        name = "weighted" if weight else "counted"
+        cases.append(Case(f"seeded_moments_{name}", "80 rows, three groups", metrics, f"label:u8 score:f32{weight} g:str",
+                          rows, options="--group g"))  # fmt: skip
+        cases.append(Case(f"seeded_moments_multiclass_{name}", "80 rows, four skewed classes", metrics,
+                          f"label:i64 probs[4]:f32{weight} g:str", of_classes, "multiclass", "--group g"))  # fmt: skip
+    return cases
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
-    families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated)
+    families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
+                of_second_moments)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

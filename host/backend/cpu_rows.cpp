@@ -92,7 +92,8 @@ struct Shape {
   i64 rules = 0;
   i64 top_k = 0;
   std::vector<BinPlace> bins = {};
-  i64 bin_count = 0;  ///< of all queries
+  i64 bin_count = 0;     ///< of all queries
+  i64 moment_count = 0;  ///< bins of the queries with moments
 
   i64 segments() const { return problems * cells; }
 
@@ -100,8 +101,10 @@ struct Shape {
     Shape shape = *this;
     for (const BinQuery& query : queries) {
       const i64 sets = bin_sets(query.points, classes);
-      shape.bins.push_back({query, sets, shape.bin_count});
-      shape.bin_count += segments() * sets * bin_slots(query.bins);
+      const i64 count = segments() * sets * bin_slots(query.bins);
+      shape.bins.push_back({query, sets, shape.bin_count, shape.moment_count});
+      shape.bin_count += count;
+      if (query.moments) shape.moment_count += count;
     }
     return shape;
   }
@@ -124,6 +127,11 @@ struct Sums {
     Mass right{};
     Wide confidence{};
   };
+  struct Moments {
+    Wide right_confidence{};
+    Wide square{};
+    Wide spread{};
+  };
 
   explicit Sums(const Shape& s)
       : shape(s),
@@ -132,21 +140,33 @@ struct Sums {
         hits(class_rows.size() * index(s.rules)),
         top_k_hits(index(s.segments() * s.top_k)),
         segments(index(s.segments())),
-        bins(index(s.bin_count)) {}
+        bins(index(s.bin_count)),
+        moments(index(s.moment_count)) {}
 
   static u64 bytes(const Shape& s) {
     const u64 per_class = sizeof(u64) + sizeof(Mass) * (static_cast<u64>(s.rules) + 1);
     const u64 per_segment = sizeof(Segment) + sizeof(Mass) * static_cast<u64>(s.top_k);
     return static_cast<u64>(s.segments()) *
                (static_cast<u64>(s.classes) * per_class + per_segment) +
-           static_cast<u64>(s.bin_count) * sizeof(Bin);
+           static_cast<u64>(s.bin_count) * sizeof(Bin) +
+           static_cast<u64>(s.moment_count) * sizeof(Moments);
   }
 
   void add_to_bin(const BinPlace& place, i64 segment, i64 set, double confidence, bool right,
                   Mass mass) {
     const BinQuery& query = place.query;
     const i64 slot = bin_slot(confidence, static_cast<i32>(query.bins), query.closed_left);
-    add_to_bin(place.at(segment, set, slot), confidence_term(confidence), right, mass);
+    const i64 at = place.at(segment, set, slot);
+    const u64 term = confidence_term(confidence);
+    add_to_bin(at, term, right, mass);
+    if (query.moments) add_moments(place.moments_at(at), confidence, term, right, mass);
+  }
+  void add_moments(i64 at, double confidence, u64 term, bool right, Mass mass) {
+    const MomentTerms terms = moment_terms(confidence);
+    Moments& sums = moments[index(at)];
+    add_product(sums.right_confidence, mass_if(right, mass), right ? term : 0);
+    add_product(sums.square, mass, terms.square);
+    add_product(sums.spread, mass, terms.spread);
   }
   void add_to_bin(i64 at, u64 term, bool right, Mass mass) {
     Bin& bin = bins[index(at)];
@@ -195,6 +215,11 @@ struct Sums {
       bins[i].right += other.bins[i].right;
       bins[i].confidence += other.bins[i].confidence;
     }
+    for (std::size_t i = 0; i < moments.size(); ++i) {
+      moments[i].right_confidence += other.moments[i].right_confidence;
+      moments[i].square += other.moments[i].square;
+      moments[i].spread += other.moments[i].spread;
+    }
   }
 
   RowSums finish(i64 segment, i64 classes) const {
@@ -241,6 +266,12 @@ struct Sums {
         totals.right.push_back(bin->right);
         totals.confidence.push_back(to_u256(bin->confidence));
       }
+      const auto moment = moments.begin() + place.moments_at(place.at(segment, 0, 0));
+      for (i64 i = 0; place.query.moments && i < place.sets * place.slots(); ++i) {
+        totals.right_confidence.push_back(to_u256(moment[i].right_confidence));
+        totals.square.push_back(to_u256(moment[i].square));
+        totals.spread.push_back(to_u256(moment[i].spread));
+      }
       all.push_back(std::move(totals));
     }
     return all;
@@ -252,7 +283,8 @@ struct Sums {
   std::vector<Mass> hits;        // [segment][rule][class]
   std::vector<Mass> top_k_hits;  // [segment][top_k]
   std::vector<Segment> segments;
-  std::vector<Bin> bins;  // see BinPlace
+  std::vector<Bin> bins;         // see BinPlace
+  std::vector<Moments> moments;  // likewise
 };
 
 /// Sums that workers share: a copy for each where that is cheap, else fewer. A worker computes its
@@ -468,16 +500,26 @@ class BinaryPass {
     const ColumnBlock& block = *worker.block;
     BinBlock& terms = worker.bins->terms;
     kernels_.bin_terms(place.query, block, worker.probabilities.data(), terms);
+    bool few = false;
     if constexpr (std::is_same_v<Mass, u64>) {
-      if (one_cell_ && place.slots() <= kFewSlots)
-        return add_few_bins(sums, place, problem, worker);
+      few = one_cell_ && place.slots() <= kFewSlots;
+      if (few) add_few_bins(sums, place, problem, worker);
+      if (few && !place.query.moments) return;
     }
     for (i64 i = 0; i < block.rows; ++i) {
       const i64 slot = static_cast<i64>(terms.slot[i]);
       if (slot == place.slots()) continue;
       const i64 segment = problem * sums.shape.cells + (one_cell_ ? 0 : cell_of(table_, row + i));
-      sums.add_to_bin(place.at(segment, 0, slot), terms.term[i], terms.right[i] != 0,
-                      worker.mass[index(i)]);
+      const i64 at = place.at(segment, 0, slot);
+      const bool right = terms.right[i] != 0;
+      const Mass mass = worker.mass[index(i)];
+      if (!few) sums.add_to_bin(at, terms.term[i], right, mass);
+      if (!place.query.moments) continue;
+      const double p = worker.probabilities[index(i)];
+      const double confidence = place.query.points == BinPoints::kTop
+                                    ? top_of_binary(p, block.label[i] != 0).confidence
+                                    : p;
+      sums.add_moments(place.moments_at(at), confidence, terms.term[i], right, mass);
     }
   }
 

@@ -384,13 +384,14 @@ RowSpec selftest_spec(const SelftestCase& shape, std::size_t variant) {
     spec.brier = true;
     spec.log_loss = true;
     if (shape.task == Task::kMulticlass) {
-      spec.bins = {{BinPoints::kTop, 15, false},
+      spec.bins = {{BinPoints::kTop, 15, false, true},
                    {BinPoints::kByPredicted, 4, true},
-                   {BinPoints::kEachClass, 7, false}};
+                   {BinPoints::kEachClass, 7, false, true}};
     } else {
-      spec.bins = {{BinPoints::kPositive, 15, false},
+      spec.bins = {{BinPoints::kPositive, 15, false, true},
                    {BinPoints::kTop, 10, true},
-                   {BinPoints::kPositive, 1, true}};
+                   {BinPoints::kPositive, 1, true},
+                   {BinPoints::kTop, 200, false, true}};
     }
   }
   return spec;

@@ -164,7 +164,15 @@ class Computer {
     };
     unite(row_spec_.thresholds, rows.thresholds);
     unite(row_spec_.top_k, rows.top_k);
-    unite(row_spec_.bins, rows.bins);
+    for (const BinQuery& query : rows.bins) {
+      const auto same = std::find_if(row_spec_.bins.begin(), row_spec_.bins.end(),
+                                     [&](const BinQuery& mine) { return mine.same_bins(query); });
+      if (same == row_spec_.bins.end()) {
+        row_spec_.bins.push_back(query);
+      } else {
+        same->moments = same->moments || query.moments;
+      }
+    }
     row_spec_.brier = row_spec_.brier || rows.brier;
     row_spec_.log_loss = row_spec_.log_loss || rows.log_loss;
     row_spec_.exact_match = row_spec_.exact_match || rows.exact_match;

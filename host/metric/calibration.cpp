@@ -234,11 +234,8 @@ class BinnedMetric : public Metric {
     }
     if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     if (options.flag("debias") && sums.weighted) return MetricValue::none(Undefined::kNotDefined);
-    const auto& queries = evidence.row_spec->bins;
-    const auto at = std::find(queries.begin(), queries.end(), query(options, evidence.task));
-    CUPEL_ASSERT(at != queries.end());
-    return value_of(sums.bins[static_cast<std::size_t>(at - queries.begin())], sums.weighted,
-                    options, evidence.classes);
+    return value_of(bins_of_query(evidence, query(options, evidence.task)), sums.weighted, options,
+                    evidence.classes);
   }
 
  protected:

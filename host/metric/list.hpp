@@ -23,6 +23,7 @@ const Metric& balanced_accuracy();
 const Metric& top_k_accuracy();
 const Metric& log_loss();
 const Metric& brier();
+const Metric& brier_skill();
 const Metric& ece();
 const Metric& ece_top_label();
 const Metric& mce();
@@ -30,5 +31,7 @@ const Metric& rmsce();
 const Metric& average_ce();
 const Metric& classwise_ece();
 const Metric& ece_by_predicted_class();
+const Metric& smooth_ece();
+const Metric& spiegelhalter_z();
 
 }  // namespace cupel

@@ -29,6 +29,8 @@ std::string_view undefined_name(Undefined reason) {
       return "no_positive";
     case Undefined::kNoNegative:
       return "no_negative";
+    case Undefined::kSingleClass:
+      return "single_class";
     case Undefined::kZeroWeight:
       return "zero_weight";
     case Undefined::kNotProbability:

@@ -6,7 +6,7 @@
 namespace cupel {
 
 std::span<const Metric* const> all_metrics() {
-  static const std::array<const Metric*, 25> kMetrics{
+  static const std::array kMetrics{
       &auroc(),
       &auprc(),
       &ks(),
@@ -25,6 +25,7 @@ std::span<const Metric* const> all_metrics() {
       &top_k_accuracy(),
       &log_loss(),
       &brier(),
+      &brier_skill(),
       &ece(),
       &ece_top_label(),
       &mce(),
@@ -32,6 +33,8 @@ std::span<const Metric* const> all_metrics() {
       &average_ce(),
       &classwise_ece(),
       &ece_by_predicted_class(),
+      &smooth_ece(),
+      &spiegelhalter_z(),
   };
   return kMetrics;
 }

@@ -27,4 +27,13 @@ inline std::size_t threshold_index(const RowSpec& spec, double threshold) {
   return static_cast<std::size_t>(at - spec.thresholds.begin());
 }
 
+/// The bins that a metric asked for, which hold moments where any metric wants them.
+inline const BinTotals& bins_of_query(const Evidence& evidence, const BinQuery& query) {
+  const std::vector<BinQuery>& queries = evidence.row_spec->bins;
+  const auto at = std::find_if(queries.begin(), queries.end(),
+                               [&](const BinQuery& other) { return other.same_bins(query); });
+  CUPEL_ASSERT(at != queries.end());
+  return evidence.rows->bins[static_cast<std::size_t>(at - queries.begin())];
+}
+
 }  // namespace cupel

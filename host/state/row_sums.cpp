@@ -7,7 +7,7 @@
 namespace cupel {
 namespace {
 
-constexpr u32 kRowSumsVersion = 2;
+constexpr u32 kRowSumsVersion = 3;
 /// Queries that a state may have: more than metrics could ask for.
 constexpr u32 kMostBinQueries = 1 << 16;
 
@@ -17,8 +17,9 @@ void add_to(std::vector<T>& mine, const std::vector<T>& theirs) {
 }
 
 bool same_shape(const std::vector<BinTotals>& a, const std::vector<BinTotals>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const auto& x, const auto& y) { return x.rows.size() == y.rows.size(); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return x.rows.size() == y.rows.size() && x.square.size() == y.square.size();
+  });
 }
 
 }  // namespace
@@ -50,6 +51,9 @@ Result<void> RowSums::merge(const RowSums& other) {
     add_to(bins[q].mass, other.bins[q].mass);
     add_to(bins[q].right, other.bins[q].right);
     add_to(bins[q].confidence, other.bins[q].confidence);
+    add_to(bins[q].right_confidence, other.bins[q].right_confidence);
+    add_to(bins[q].square, other.bins[q].square);
+    add_to(bins[q].spread, other.bins[q].spread);
   }
   return {};
 }
@@ -73,6 +77,9 @@ void RowSums::encode(ByteWriter& writer) const {
     writer.put_array(std::span<const u128>(query.mass));
     writer.put_array(std::span<const u128>(query.right));
     writer.put_array(std::span<const U256>(query.confidence));
+    writer.put_array(std::span<const U256>(query.right_confidence));
+    writer.put_array(std::span<const U256>(query.square));
+    writer.put_array(std::span<const U256>(query.spread));
   }
 }
 
@@ -99,12 +106,16 @@ Result<RowSums> RowSums::decode(ByteReader& reader) {
   for (u32 q = 0; q < queries; ++q) {
     BinTotals bins;
     if (!reader.get_array(bins.rows) || !reader.get_array(bins.mass) ||
-        !reader.get_array(bins.right) || !reader.get_array(bins.confidence)) {
+        !reader.get_array(bins.right) || !reader.get_array(bins.confidence) ||
+        !reader.get_array(bins.right_confidence) || !reader.get_array(bins.square) ||
+        !reader.get_array(bins.spread)) {
       return damaged("is truncated");
     }
     const std::size_t slots = bins.rows.size();
+    const std::size_t moments = bins.square.size();
     if (bins.mass.size() != slots || bins.right.size() != slots ||
-        bins.confidence.size() != slots) {
+        bins.confidence.size() != slots || (moments != 0 && moments != slots) ||
+        bins.right_confidence.size() != moments || bins.spread.size() != moments) {
       return damaged("has an invalid shape");
     }
     sums.bins.push_back(std::move(bins));

@@ -73,15 +73,26 @@ struct LimbSink {
                                         double confidence, bool right, u128 mass) const {
     const i64 slot =
         bin_slot(confidence, static_cast<i32>(place.query.bins), place.query.closed_left);
-    const i64 at = layout.bin_first(place.at(segment, set, slot));
+    const i64 bin = place.at(segment, set, slot);
+    const i64 at = layout.bin_first(bin);
     atomic_add(&limbs[at], u64{1});
     if (weighted) add_limbs(limbs + at + 1, mass, 4);
     if (right) add_mass(at + layout.right_at(), mass);
     const u64 term = confidence_term(confidence);
+    add_confidence(at + layout.confidence_at(), mass, term);
+    if (!place.query.moments) return;
+    const i64 moments = layout.moments_first(place.moments_at(bin));
+    const MomentTerms terms = moment_terms(confidence);
+    if (right) add_confidence(moments, mass, term);
+    add_confidence(moments + layout.square_at(), mass, terms.square);
+    add_confidence(moments + layout.spread_at(), mass, terms.spread);
+  }
+  /// mass (1 without weights) * term, at most 2^50, to the sum of such terms.
+  CUPEL_HD CUPEL_INLINE void add_confidence(i64 at, u128 mass, u64 term) const {
     if (weighted) {
-      add_limbs(limbs + at + layout.confidence_at(), multiply(mass, u128{term}), 7);
+      add_limbs(limbs + at, multiply(mass, u128{term}), 7);
     } else {
-      add_limbs(limbs + at + layout.confidence_at(), u128{term}, 2);
+      add_limbs(limbs + at, u128{term}, 2);
     }
   }
   CUPEL_HD CUPEL_INLINE void count_flag(i64 segment, i64 flag_at) const {

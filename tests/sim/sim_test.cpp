@@ -205,16 +205,16 @@ std::vector<RowSpec> all_row_specs(const Spec& spec) {
   all.log_loss = true;
   all.exact_match = spec.task == Task::kMultilabel;
   if (spec.task == Task::kMulticlass) {
-    all.bins = {{BinPoints::kEachClass, 15, false}, {BinPoints::kTop, 10, true}};
+    all.bins = {{BinPoints::kEachClass, 15, false, true}, {BinPoints::kTop, 10, true}};
   } else {
-    all.bins = {{BinPoints::kPositive, 15, true}, {BinPoints::kTop, 15, false}};
+    all.bins = {{BinPoints::kPositive, 15, true}, {BinPoints::kTop, 15, false, true}};
   }
   RowSpec brier;
   brier.brier = true;
   if (spec.task == Task::kMulticlass) {
-    brier.bins = {{BinPoints::kByPredicted, 20, false}, {BinPoints::kTop, 300, false}};
+    brier.bins = {{BinPoints::kByPredicted, 20, false}, {BinPoints::kTop, 300, false, true}};
   } else {
-    brier.bins = {{BinPoints::kPositive, 3, false}};
+    brier.bins = {{BinPoints::kPositive, 3, false, true}};
   }
   RowSpec loss;
   loss.log_loss = true;

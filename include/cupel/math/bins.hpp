@@ -21,14 +21,19 @@ enum class BinPoints : u8 {
 
 inline constexpr i64 kMostBins = i64{1} << 16;
 
-/// Which confidences are counted, in how many bins, and which edge belongs to a bin: (lo, hi] or,
-/// with `closed_left`, [lo, hi).
+/// Which confidences are counted, in how many bins, which edge belongs to a bin ((lo, hi] or, with
+/// `closed_left`, [lo, hi)), and whether second moments are summed too.
 struct BinQuery {
   BinPoints points = BinPoints::kTop;
   i64 bins = 15;
   bool closed_left = false;
+  bool moments = false;
   friend constexpr bool operator==(const BinQuery& a, const BinQuery& b) {
-    return a.points == b.points && a.bins == b.bins && a.closed_left == b.closed_left;
+    return a.same_bins(b) && a.moments == b.moments;
+  }
+  /// The same bins; moments or not.
+  constexpr bool same_bins(const BinQuery& b) const {
+    return points == b.points && bins == b.bins && closed_left == b.closed_left;
   }
 };
 
@@ -40,16 +45,20 @@ CUPEL_HD constexpr i64 bin_sets(BinPoints points, i64 classes) {
   return points == BinPoints::kEachClass || points == BinPoints::kByPredicted ? classes : 1;
 }
 
-/// Where the bins of one query stand among those of all: [segment][set][slot] from `first`.
+/// Where the bins of one query stand among those of all: [segment][set][slot] from `first`, and
+/// their moments, where there are any, likewise from `moments_first` among all moments.
 struct BinPlace {
   BinQuery query;
   i64 sets = 1;
   i64 first = 0;
+  i64 moments_first = 0;
 
   CUPEL_HD i64 slots() const { return bin_slots(query.bins); }
   CUPEL_HD i64 at(i64 segment, i64 set, i64 slot) const {
     return first + (segment * sets + set) * slots() + slot;
   }
+  /// The moments of the bin at(...).
+  CUPEL_HD i64 moments_at(i64 bin) const { return bin - first + moments_first; }
 };
 
 /// k/B rounded once.
@@ -81,6 +90,20 @@ inline constexpr int kConfidenceBits = 50;
 /// round-half-even(confidence * 2^50), for a confidence in [0, 1].
 CUPEL_HD CUPEL_INLINE u64 confidence_term(double confidence) {
   return round_q(confidence, kConfidenceBits);
+}
+
+/// What a confidence adds to the second moments of its bin, in units of 2^-kConfidenceBits:
+/// confidence^2, and (1 - 2 confidence)^2 * confidence * (1 - confidence), a row's share of the
+/// variance of Spiegelhalter's statistic (at most 1/16).
+struct MomentTerms {
+  u64 square;
+  u64 spread;
+};
+CUPEL_HD CUPEL_INLINE MomentTerms moment_terms(double confidence) {
+  const double rest = 1.0 - confidence;
+  const double difference = rest - confidence;
+  return {round_q(confidence * confidence, kConfidenceBits),
+          round_q((difference * difference) * (confidence * rest), kConfidenceBits)};
 }
 
 /// The confidence that the more probable class of a binary problem has, and whether that is the

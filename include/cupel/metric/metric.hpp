@@ -23,6 +23,7 @@ enum class Undefined : u8 {
   kEmpty,           ///< no rows
   kNoPositive,      ///< rows, but none positive
   kNoNegative,      ///< rows, but none negative
+  kSingleClass,     ///< rows, but all of one class
   kZeroWeight,      ///< rows, but all weights are zero
   kNotProbability,  ///< scores outside [0, 1] where probabilities are needed
   kNotReached,      ///< no threshold meets the condition

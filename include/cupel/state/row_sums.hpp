@@ -39,6 +39,10 @@ struct BinTotals {
   std::vector<u128> mass;
   std::vector<u128> right;       ///< mass of the pairs that were right
   std::vector<U256> confidence;  ///< sum of mass * confidence * 2^50
+  // With BinQuery::moments, else empty; see moment_terms().
+  std::vector<U256> right_confidence;  ///< confidence of the pairs that were right
+  std::vector<U256> square;
+  std::vector<U256> spread;
   bool operator==(const BinTotals&) const = default;
 };
 
