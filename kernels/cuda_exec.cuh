@@ -1,6 +1,7 @@
-// The executor of the pipelines on a CUDA device: one stream, memory from the device's pool in the
-// order of that stream, CUB for sorting, selecting and scanning. Nothing here waits for the whole
-// device, and nothing throws: the first error is kept, and what follows does nothing.
+// The executor of the pipelines on a CUDA device: a stream to compute on and one for the columns
+// that come, memory from the device's pool in the order of the first, CUB for sorting, selecting
+// and scanning. Nothing here waits for the whole device, and nothing throws: the first error is
+// kept, and what follows does nothing.
 #pragma once
 
 #include <thrust/iterator/counting_iterator.h>
@@ -47,8 +48,8 @@ struct HoldsAt {
 
 class CudaExec {
  public:
-  CudaExec(int ordinal, i64 memory_limit, i64 fail_at_launch)
-      : context_(ordinal, memory_limit, fail_at_launch) {}
+  CudaExec(int ordinal, const RunOptions& options)
+      : context_(ordinal, options), part_rows_(options.part_rows) {}
 
   bool ok() const { return context_.ok(); }
   const Status& status() const { return context_.status(); }
@@ -61,6 +62,14 @@ class CudaExec {
   void zero(void* to, i64 bytes) { context_.zero(to, bytes); }
   void to_device(void* to, const void* from, i64 bytes) { context_.to_device(to, from, bytes); }
   void to_host(void* to, const void* from, i64 bytes) { context_.to_host(to, from, bytes); }
+
+  i64 part_rows() const { return part_rows_; }
+  void begin_copies() { context_.begin_copies(); }
+  bool copies_itself(const HostCopy& copy) { return context_.copies_itself(copy); }
+  void start_copy(const HostCopy& copy) { context_.start_copy(copy); }
+  i64 mark_copies() { return context_.mark_copies(); }
+  void await_copies(i64 mark) { context_.await_copies(mark); }
+  void finish_copies() noexcept { context_.finish_copies(); }
 
   template <class Functor>
   void for_each(i64 n, Functor functor) {
@@ -243,6 +252,7 @@ class CudaExec {
   }
 
   CudaContext context_;
+  i64 part_rows_;
 };
 
 }  // namespace cupel::device

@@ -16,9 +16,13 @@ constexpr i64 kThreadBytes = i64{1} << 22;
 constexpr i64 kMostThreads = 8;
 /// Copies up to this size go straight through the driver, which stages them itself.
 constexpr i64 kDirectBytes = i64{1} << 16;
+/// Lines from which the device fetches them one by one as fast as in one piece.
+constexpr i64 kLeastLineBytes = i64{1} << 12;
+/// From one line to the next, in a copy of many.
+constexpr i64 kMostPitch = (i64{1} << 31) - 1;
 
-/// memcpy by several threads.
-void copy_by_threads(unsigned char* to, const unsigned char* from, i64 bytes) {
+/// Brings bytes [first, first + bytes) of the lines together, by several threads.
+void pack_by_threads(unsigned char* to, const HostLines& from, i64 first, i64 bytes) {
   const i64 cores = std::max<i64>(1, std::thread::hardware_concurrency());
   const i64 threads = std::clamp<i64>(bytes / kThreadBytes, 1, std::min(kMostThreads, cores));
   const i64 part = (bytes + threads - 1) / threads;
@@ -26,16 +30,29 @@ void copy_by_threads(unsigned char* to, const unsigned char* from, i64 bytes) {
   for (i64 i = 1; i < threads; ++i) {
     const i64 begin = std::min(bytes, i * part);
     const i64 size = std::min(bytes - begin, part);
-    others.emplace_back(
-        [=] { std::memcpy(to + begin, from + begin, static_cast<std::size_t>(size)); });
+    others.emplace_back([=, &from] { from.pack(to + begin, first + begin, size); });
   }
-  std::memcpy(to, from, static_cast<std::size_t>(std::min(bytes, part)));
+  from.pack(to, first, std::min(bytes, part));
+}
+
+bool is_pinned(const void* at) {
+  cudaPointerAttributes attributes{};
+  return cudaPointerGetAttributes(&attributes, at) == cudaSuccess &&
+         attributes.type == cudaMemoryTypeHost;
+}
+
+HostCopy plain_copy(void* to, const void* from, i64 bytes) {
+  HostCopy copy;
+  copy.from.from = static_cast<const unsigned char*>(from);
+  copy.from.item_bytes = copy.from.item_stride = copy.from.line_stride = copy.pitch = bytes;
+  copy.to = static_cast<unsigned char*>(to);
+  return copy;
 }
 
 }  // namespace
 
-CudaContext::CudaContext(int ordinal, i64 memory_limit, i64 fail_at_launch)
-    : ordinal_(ordinal), limit_(memory_limit), fail_at_launch_(fail_at_launch) {
+CudaContext::CudaContext(int ordinal, const RunOptions& options)
+    : ordinal_(ordinal), limit_(options.memory_limit), fail_at_launch_(options.fail_at_launch) {
   if (!check(cudaSetDevice(ordinal), "cudaSetDevice")) return;
   if (!check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate"))
     return;
@@ -59,6 +76,14 @@ CudaContext::CudaContext(int ordinal, i64 memory_limit, i64 fail_at_launch)
 CudaContext::~CudaContext() {
   // Errors have been told, or are of no account any more.
   static_cast<void>(cudaSetDevice(ordinal_));
+  if (copies_ != nullptr) {
+    static_cast<void>(cudaStreamSynchronize(copies_));
+    static_cast<void>(cudaStreamDestroy(copies_));
+  }
+  if (begun_ != nullptr) static_cast<void>(cudaEventDestroy(begun_));
+  for (cudaEvent_t mark : marks_) {
+    if (mark != nullptr) static_cast<void>(cudaEventDestroy(mark));
+  }
   for (Stage& stage : stages_) {
     if (stage.copied != nullptr) {
       static_cast<void>(cudaEventSynchronize(stage.copied));
@@ -148,34 +173,133 @@ bool CudaContext::make_stages() {
   return true;
 }
 
+bool CudaContext::copy_lines(unsigned char* to, i64 pitch, const void* from, i64 stride, i64 bytes,
+                             i64 lines, cudaStream_t stream) {
+  const auto copied = [&](cudaError_t error) { return check(error, "copying to the device"); };
+  const auto size = [](i64 value) { return static_cast<std::size_t>(value); };
+  if (lines > 1 && std::max(pitch, stride) <= kMostPitch) {
+    return copied(cudaMemcpy2DAsync(to, size(pitch), from, size(stride), size(bytes), size(lines),
+                                    cudaMemcpyHostToDevice, stream));
+  }
+  const auto* at = static_cast<const unsigned char*>(from);
+  for (i64 line = 0; line < lines; ++line, to += pitch, at += stride) {
+    if (!copied(cudaMemcpyAsync(to, at, size(bytes), cudaMemcpyHostToDevice, stream))) return false;
+  }
+  return true;
+}
+
+void CudaContext::copy_by_stage(const HostCopy& copy, i64 first, i64 bytes, i64 lines,
+                                unsigned char* to, cudaStream_t stream) {
+  if (!ok()) return;
+  Stage& stage = stages_[next_stage_];
+  next_stage_ = 1 - next_stage_;
+  if (stage.busy && !check(cudaEventSynchronize(stage.copied), "copying to the device")) return;
+  stage.busy = false;
+  pack_by_threads(static_cast<unsigned char*>(stage.memory), copy.from, first, bytes * lines);
+  stage.busy = copy_lines(to, copy.pitch, stage.memory, bytes, bytes, lines, stream) &&
+               check(cudaEventRecord(stage.copied, stream), "copying to the device");
+}
+
 void CudaContext::to_device(void* to, const void* from, i64 bytes) {
   if (bytes <= 0 || !enter()) return;
-  cudaPointerAttributes attributes{};
-  const bool known = cudaPointerGetAttributes(&attributes, from) == cudaSuccess;
-  const bool pinned = known && attributes.type == cudaMemoryTypeHost;
-  const bool small = bytes <= kDirectBytes && !pinned;
-  if (small || pinned || !make_stages()) {
+  const HostCopy copy = plain_copy(to, from, bytes);
+  const bool small = bytes <= kDirectBytes && !is_pinned(from);
+  if (small || copies_itself(copy) || !make_stages()) {
     if (!ok()) return;
-    check(
-        cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_),
-        "copying to the device");
+    copy_lines(copy.to, bytes, from, bytes, bytes, 1, stream_);
     // What the driver does not stage is read later; the caller may change it only after that.
-    if (!small) check(cudaStreamSynchronize(stream_), "copying to the device");
+    if (ok() && !small) check(cudaStreamSynchronize(stream_), "copying to the device");
     return;
   }
-  for (i64 done = 0, part = 0; done < bytes && ok(); done += kStageBytes, ++part) {
-    Stage& stage = stages_[part % 2];
-    const i64 size = std::min(kStageBytes, bytes - done);
-    if (stage.busy && !check(cudaEventSynchronize(stage.copied), "copying to the device")) return;
-    copy_by_threads(static_cast<unsigned char*>(stage.memory),
-                    static_cast<const unsigned char*>(from) + done, size);
-    if (!check(cudaMemcpyAsync(static_cast<unsigned char*>(to) + done, stage.memory,
-                               static_cast<std::size_t>(size), cudaMemcpyHostToDevice, stream_),
-               "copying to the device") ||
-        !check(cudaEventRecord(stage.copied, stream_), "copying to the device")) {
-      return;
+  copy.pieces(kStageBytes, [&](i64 first, i64 size, i64 lines, unsigned char* at) {
+    copy_by_stage(copy, first, size, lines, at, stream_);
+  });
+}
+
+void CudaContext::begin_copies() {
+  if (!enter()) return;
+  used_marks_ = 0;
+  if (copies_ == nullptr &&
+      !check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "cudaStreamCreate")) {
+    return;
+  }
+  if (begun_ == nullptr &&
+      !check(cudaEventCreateWithFlags(&begun_, cudaEventDisableTiming), "cudaEvent")) {
+    return;
+  }
+  if (!check(cudaEventRecord(begun_, stream_), "cudaEvent")) return;
+  check(cudaStreamWaitEvent(copies_, begun_, 0), "cudaEvent");
+}
+
+bool CudaContext::copies_itself(const HostCopy& copy) {
+  const HostLines& from = copy.from;
+  const bool fetched =
+      from.items == 1 && (from.lines == 1 || (from.item_bytes >= kLeastLineBytes &&
+                                              from.line_stride >= from.item_bytes));
+  if (!fetched || from.bytes() <= 0 || !enter()) return false;
+  const i64 last = (from.lines - 1) * from.line_stride + from.item_bytes - 1;
+  return is_pinned(from.from) && is_pinned(from.from + last);
+}
+
+void CudaContext::start_copy(const HostCopy& copy) {
+  const HostLines& from = copy.from;
+  if (from.bytes() <= 0 || !enter()) return;
+  copying_ = true;
+  if (copies_itself(copy)) {
+    copy_lines(copy.to, copy.pitch, from.from, from.line_stride, from.item_bytes, from.lines,
+               copies_);
+    return;
+  }
+  const bool small = from.bytes() <= kDirectBytes;
+  if (small && copy.is_one_piece()) {
+    copy_lines(copy.to, copy.pitch, from.from, 0, from.item_bytes, 1, copies_);
+    return;
+  }
+  if (!small && make_stages()) {
+    copy.pieces(kStageBytes, [&](i64 first, i64 size, i64 lines, unsigned char* to) {
+      copy_by_stage(copy, first, size, lines, to, copies_);
+    });
+    return;
+  }
+  std::vector<unsigned char> packed;
+  copy.pieces(kStageBytes, [&](i64 first, i64 size, i64 lines, unsigned char* to) {
+    if (!ok()) return;
+    packed.resize(static_cast<std::size_t>(size * lines));
+    from.pack(packed.data(), first, size * lines);
+    if (copy_lines(to, copy.pitch, packed.data(), size, size, lines, copies_)) {
+      check(cudaStreamSynchronize(copies_), "copying to the device");
     }
-    stage.busy = true;
+  });
+}
+
+i64 CudaContext::mark_copies() {
+  if (!enter()) return -1;
+  if (used_marks_ == marks_.size()) {
+    marks_.push_back(nullptr);
+    if (!check(cudaEventCreateWithFlags(&marks_.back(), cudaEventDisableTiming), "cudaEvent")) {
+      marks_.pop_back();
+      return -1;
+    }
+  }
+  if (!check(cudaEventRecord(marks_[used_marks_], copies_), "cudaEvent")) return -1;
+  return static_cast<i64>(used_marks_++);
+}
+
+void CudaContext::await_copies(i64 mark) {
+  if (mark < 0 || !enter()) return;
+  check(cudaStreamWaitEvent(stream_, marks_[static_cast<std::size_t>(mark)], 0), "cudaEvent");
+}
+
+void CudaContext::finish_copies() noexcept {
+  if (!copying_) return;
+  copying_ = false;
+  cudaError_t error = cudaSetDevice(ordinal_);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(copies_);
+  if (error == cudaSuccess) return;
+  try {
+    check(error, "copying to the device");
+  } catch (...) {  // no memory for the words
+    status_.fault = Fault::kFailed;
   }
 }
 

@@ -1,10 +1,14 @@
-// A CUDA device as the executor uses it: a stream, memory in the order of that stream and within a
-// limit, copies through pinned memory, and the first error. Compiled by g++.
+// A CUDA device as the executor uses it: a stream to compute on, memory in the order of that stream
+// and within a limit, copies through pinned memory, a stream of their own for the columns of a
+// table, and the first error. Compiled by g++.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include <vector>
+
 #include "cupel/core/int.hpp"
+#include "host_copy.hpp"
 #include "pipelines.hpp"
 
 namespace cupel::device {
@@ -12,7 +16,7 @@ namespace cupel::device {
 class CudaContext {
  public:
   /// Makes the device current, a stream, and nothing else; status() says whether that went well.
-  CudaContext(int ordinal, i64 memory_limit, i64 fail_at_launch);
+  CudaContext(int ordinal, const RunOptions& options);
   CudaContext(const CudaContext&) = delete;
   CudaContext& operator=(const CudaContext&) = delete;
   ~CudaContext();
@@ -38,6 +42,22 @@ class CudaContext {
   /// Waits for the stream.
   void to_host(void* to, const void* from, i64 bytes);
 
+  // Columns, on a stream of their own.
+
+  /// Before the first of them: they come after all that was asked of the computing stream so far,
+  /// whose memory they may be given. Forgets the marks.
+  void begin_copies();
+  /// Whether start_copy() only asks for it: its source is pinned and the device brings it alone.
+  bool copies_itself(const HostCopy& copy);
+  /// Returns when pageable memory has been read; pinned memory is read until finish_copies().
+  void start_copy(const HostCopy& copy);
+  /// A mark behind the copies so far.
+  i64 mark_copies();
+  /// What the computing stream is asked for from here on comes after the copies before a mark.
+  void await_copies(i64 mark);
+  /// Waits until no copy reads the host's memory any more, whatever has failed.
+  void finish_copies() noexcept;
+
   /// Makes the device current for the calling thread, which may not be the one that made this:
   /// false after a failure.
   bool enter();
@@ -56,6 +76,12 @@ class CudaContext {
     bool busy = false;
   };
   bool make_stages();
+  /// Copies bytes [first, ...) of what `from` is without gaps through the next stage.
+  void copy_by_stage(const HostCopy& copy, i64 first, i64 bytes, i64 lines, unsigned char* to,
+                     cudaStream_t stream);
+  /// Lines without gaps on the host, `pitch` apart on the device.
+  bool copy_lines(unsigned char* to, i64 pitch, const void* from, i64 stride, i64 bytes, i64 lines,
+                  cudaStream_t stream);
 
   int ordinal_;
   i64 limit_;
@@ -68,6 +94,13 @@ class CudaContext {
   int multiprocessors_ = 1;
   i64 most_shared_bytes_ = 48 * 1024;
   Stage stages_[2];
+  int next_stage_ = 0;
+
+  cudaStream_t copies_ = nullptr;
+  cudaEvent_t begun_ = nullptr;
+  std::vector<cudaEvent_t> marks_;  ///< those that were made; the first used_marks_ are in use
+  std::size_t used_marks_ = 0;
+  bool copying_ = false;  ///< since the last finish_copies()
 };
 
 }  // namespace cupel::device

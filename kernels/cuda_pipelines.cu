@@ -5,8 +5,8 @@
 
 namespace cupel::device {
 
-std::unique_ptr<Pipelines> make_cuda_pipelines(int ordinal, i64 memory_limit, i64 fail_at_launch) {
-  return std::make_unique<PipelinesOn<CudaExec>>(ordinal, memory_limit, fail_at_launch);
+std::unique_ptr<Pipelines> make_cuda_pipelines(int ordinal, const RunOptions& options) {
+  return std::make_unique<PipelinesOn<CudaExec>>(ordinal, options);
 }
 
 }  // namespace cupel::device

@@ -7,8 +7,7 @@
 
 namespace cupel::device {
 
-/// Pipelines on a device; status() says whether it could be opened. Limit and launch as in
-/// DeviceOptions.
-std::unique_ptr<Pipelines> make_cuda_pipelines(int ordinal, i64 memory_limit, i64 fail_at_launch);
+/// Pipelines on a device; status() says whether it could be opened.
+std::unique_ptr<Pipelines> make_cuda_pipelines(int ordinal, const RunOptions& options);
 
 }  // namespace cupel::device

@@ -88,7 +88,8 @@ class CudaProvider final : public DeviceProvider {
     }
     const DeviceInfo& info = found.devices[static_cast<std::size_t>(ordinal)];
     if (!info.reason.empty()) return refuse(info.reason);
-    auto pipelines = make_cuda_pipelines(ordinal, options.memory_limit, options.fail_at_launch);
+    auto pipelines = make_cuda_pipelines(
+        ordinal, {options.memory_limit, options.fail_at_launch, options.part_rows});
     if (!pipelines->status().ok()) return refuse(pipelines->status().what);
     if (const i64 free = pipelines->free_bytes(); free < kLeastFreeBytes) {
       return refuse("not enough memory: " + std::to_string(free) + " bytes of the device are free");

@@ -25,6 +25,13 @@ struct Status {
   bool ok() const { return fault == Fault::kNone; }
 };
 
+/// DeviceOptions in plain integers.
+struct RunOptions {
+  i64 memory_limit = 0;
+  i64 fail_at_launch = 0;
+  i64 part_rows = 0;
+};
+
 enum class TaskKind : u8 { kBinary, kMulticlass, kMultilabel };
 
 /// A table as it lies in host memory: TableView in plain types.
@@ -173,8 +180,10 @@ class Pipelines {
   virtual void recover() = 0;
   virtual i64 free_bytes() = 0;
 
-  /// Brings a table to the device. Columns that are there from the last call, at the same addresses
-  /// and of the same shape, stay where `keep` says that they have not changed.
+  /// Makes room for a table on the device. Columns that are there from the last call, at the same
+  /// addresses and of the same shape, stay where `keep` says that they have not changed; the others
+  /// are brought by the calls that follow, in parts, while what has arrived is computed on. No call
+  /// returns while the host's columns are being read.
   virtual bool set_table(const HostTable& table, bool keep) = 0;
   /// Drops the columns on the device.
   virtual void drop_table() = 0;

@@ -295,14 +295,17 @@ Result<SelftestCandidates> selftest_candidates(const BackendChoice& choice) {
     candidates.no_device = devices.error().what;
     return candidates;
   }
-  const auto openable = [&](const DeviceInfo& device) -> GroupDevice {
+  const auto openable = [&](const DeviceInfo& device, i64 part_rows) -> GroupDevice {
+    DeviceOptions own = choice.device;
+    if (part_rows > 0) own.part_rows = part_rows;
     return {fmt::format("{}:{}", choice.provider->name(), device.ordinal),
-            [&provider = *choice.provider, ordinal = device.ordinal, options = choice.device] {
-              return provider.open(ordinal, options);
+            [&provider = *choice.provider, ordinal = device.ordinal, own] {
+              return provider.open(ordinal, own);
             }};
   };
-  // Cases of more rows than this are cut.
+  // Cases of more rows than these are cut: by the group, and on the way to the device.
   constexpr i64 kBatchRows = 3000;
+  constexpr i64 kPartRows = 509;
   const auto add = [&](const std::string& name, std::vector<GroupDevice> group,
                        i64 batch_rows) -> Result<void> {
     DeviceGroupOptions options;
@@ -321,11 +324,12 @@ Result<SelftestCandidates> selftest_candidates(const BackendChoice& choice) {
   };
   std::vector<GroupDevice> all;
   for (const DeviceInfo& device : devices.value()) {
-    const GroupDevice one = openable(device);
+    const GroupDevice one = openable(device, 0);
     all.push_back(one);
     // `auto` goes on without a device that cannot be opened, and says why.
     auto added = add(one.name, {one}, 0);
     if (added) added = add(one.name + ", in batches", {one}, kBatchRows);
+    if (added) added = add(one.name + ", in parts", {openable(device, kPartRows)}, 0);
     if (added) continue;
     if (choice.name != "auto") return added.error();
     candidates.no_device = added.error().what;

@@ -35,12 +35,16 @@ Result<DeviceOptions> device_options() {
     if (!bytes) return bytes.error();
     options.memory_limit = *bytes;
   }
-  if (const std::string launch = setting("CUPEL_DEVICE_FAIL_AT"); !launch.empty()) {
-    const auto number =
-        parse_integer("CUPEL_DEVICE_FAIL_AT", launch, 1, std::numeric_limits<i64>::max());
+  const auto count = [](const char* name, i64& into) -> Result<void> {
+    const std::string text = setting(name);
+    if (text.empty()) return {};
+    const auto number = parse_integer(name, text, 1, std::numeric_limits<i64>::max());
     if (!number) return number.error();
-    options.fail_at_launch = *number;
-  }
+    into = *number;
+    return {};
+  };
+  if (auto read = count("CUPEL_DEVICE_FAIL_AT", options.fail_at_launch); !read) return read.error();
+  if (auto read = count("CUPEL_DEVICE_PART_ROWS", options.part_rows); !read) return read.error();
   return options;
 }
 

@@ -3,6 +3,8 @@
 // the rest goes to global memory. Which pages are chosen changes the speed, not the counts.
 #pragma once
 
+#include <cstddef>
+
 #include "atomic.hpp"
 #include "block.hpp"
 #include "pipeline/table.hpp"
@@ -117,9 +119,15 @@ struct CountHalves {
     }
   }
 
-  /// Whether scores and labels of neighbouring rows are neighbours; then they begin where the
-  /// columns do, which is aligned.
-  CUPEL_HD bool is_packed() const { return table.task == TaskKind::kBinary; }
+  /// Whether scores and labels of neighbouring rows are neighbours and begin where they can be read
+  /// together: columns do, parts of them mostly.
+  CUPEL_HD bool is_packed() const {
+    return table.task == TaskKind::kBinary && is_aligned(table.scores, sizeof(Packed<u16>)) &&
+           is_aligned(table.labels, sizeof(Packed<u8>));
+  }
+  CUPEL_HD static bool is_aligned(const unsigned char* at, std::size_t to) {
+    return reinterpret_cast<std::size_t>(at) % to == 0;
+  }
 
   CUPEL_HD CUPEL_INLINE void count(const u8* slots, u32* own, i64 row, u32 key, bool positive,
                                    Pending& pending) const {

@@ -5,6 +5,12 @@
 //   ok(), status(), recover(), free_bytes()
 //   allocate(bytes), release(p, bytes)              stream-ordered; null once it has failed
 //   zero(p, bytes), to_device(to, from, bytes), to_host(to, from, bytes)    to_host waits
+//   part_rows()                                     rows of parts that were asked for; 0: none were
+//   begin_copies()                                  to memory that was allocated before
+//   start_copy(copy)                                of a column's part, beside what is computed
+//   copies_itself(copy)                             whether start_copy() would not take any time
+//   mark_copies() -> mark, await_copies(mark)       what comes then is after the copies before it
+//   finish_copies()                                 waits until no host memory is being read
 //   for_each(n, functor)                            functor(i) for i in [0, n)
 //   launch(program, blocks)                         a program of block.hpp, persistent in `blocks`
 //   blocks_for(program)                             how many blocks fill the device
@@ -20,8 +26,10 @@
 #include <cstring>
 #include <utility>
 
+#include "host_copy.hpp"
 #include "pipeline/histogram.hpp"
 #include "pipeline/memory.hpp"
+#include "pipeline/merge.hpp"
 #include "pipeline/partition.hpp"
 #include "pipeline/rows.hpp"
 #include "pipeline/scores.hpp"
@@ -34,8 +42,11 @@ namespace cupel::device {
 inline constexpr i64 kLeastHistogramRows = i64{1} << 17;
 /// Counters of histograms that are made at a time.
 inline constexpr i64 kMostHistograms = 64;
-/// Bytes of a strided matrix that are brought together before they are copied.
-inline constexpr i64 kPackBytes = i64{1} << 24;
+/// Bytes of a column's part: enough to fill the bus, few enough that computing starts early.
+inline constexpr i64 kPartBytes = i64{1} << 25;
+inline constexpr i64 kMostParts = 4096;
+/// Segments up to which groups of parts are sorted one after the other and merged.
+inline constexpr i64 kMostMergedSegments = 2048;
 
 /// Calls visit(element) with the usual types fixed where code is compiled.
 template <class Visit>
@@ -106,14 +117,19 @@ class PipelinesOn final : public Pipelines {
   // -----------------------------------------------------------------------------------
 
   bool set_table(const HostTable& table, bool keep) override {
-    if (!keep) drop_table();
+    if (!keep || arrived_ < steps_.size()) drop_table();
     host_ = table;
-    upload();
+    place_columns();
     if (!exec_.ok()) drop_table();
     return exec_.ok();
   }
 
   void drop_table() override {
+    exec_.finish_copies();
+    copies_.clear();
+    steps_.clear();
+    issued_ = arrived_ = 0;
+    scores_come_ = false;
     scores_ = {};
     softmax_ = {};
     labels_ = {};
@@ -130,10 +146,13 @@ class PipelinesOn final : public Pipelines {
   bool bad_rows(BadRows& out) override {
     out = BadRows{};
     if (device_.rows == 0) return exec_.ok();
+    const EndOfCopies end{exec_};
     Memory<u64> found(exec_, 2);
     exec_.zero(found.data(), found.bytes());
     with_element(device_.element, [&](auto element) {
-      run(CountBadScores<decltype(element)>{device_, element, found.data()});
+      each_part([&](const TableOnDevice& part) {
+        run(CountBadScores<decltype(element)>{part, element, found.data()});
+      });
     });
     u64 count = 0;
     exec_.to_host(&count, found.data(), sizeof count);
@@ -161,6 +180,7 @@ class PipelinesOn final : public Pipelines {
   // ------------------------------------------------------------------------------------
 
   bool runs(i64 first, i64 last, HostRuns& out) override {
+    const EndOfCopies end{exec_};
     return has_narrow_keys() ? runs_of<u32>(first, last, out.narrow)
                              : runs_of<u64>(first, last, out.wide);
   }
@@ -170,6 +190,7 @@ class PipelinesOn final : public Pipelines {
   }
 
   bool folds(i64 first, i64 last, const std::vector<RankQuery>& queries, HostFolds& out) override {
+    const EndOfCopies end{exec_};
     if (has_narrow_keys()) {
       return host_.weighted() ? folds_of<u32, u128>(first, last, queries, out.weighted)
                               : folds_of<u32, u64>(first, last, queries, out.counted);
@@ -182,6 +203,7 @@ class PipelinesOn final : public Pipelines {
   // ------------------------------------------------------------------------------------
 
   bool row_sums(const RowWork& work, RowLayout& layout, std::vector<u64>& limbs) override {
+    const EndOfCopies end{exec_};
     const bool multiclass = device_.task == TaskKind::kMulticlass;
     const bool exact = work.exact_match && device_.task == TaskKind::kMultilabel;
     layout = RowLayout{};
@@ -217,29 +239,23 @@ class PipelinesOn final : public Pipelines {
     // overlap.
     const bool in_shared = layout.total() * static_cast<i64>(sizeof(u64)) <=
                            std::min<i64>(exec_.most_shared_bytes(), 32'768);
-    if (device_.rows > 0) {
-      with_element(device_.element, [&](auto element) {
-        using E = decltype(element);
+    with_element(device_.element, [&](auto element) {
+      using E = decltype(element);
+      each_part([&](const TableOnDevice& part) {
         if (!multiclass) {
-          run(BinaryRowSums<E>{device_, element, device_work, layout, in_shared, sums.data()});
-          return;
+          run(BinaryRowSums<E>{part, element, device_work, layout, in_shared, sums.data()});
+        } else if (const int group = row_group(part.columns); group == 1) {
+          run(MulticlassRowSums<1, E>{part, element, device_work, layout, in_shared, sums.data()});
+        } else if (group == 8) {
+          run(MulticlassRowSums<8, E>{part, element, device_work, layout, in_shared, sums.data()});
+        } else {
+          run(MulticlassRowSums<32, E>{part, element, device_work, layout, in_shared, sums.data()});
         }
-        switch (row_group(device_.columns)) {
-          case 1:
-            return run(MulticlassRowSums<1, E>{device_, element, device_work, layout, in_shared,
-                                               sums.data()});
-          case 8:
-            return run(MulticlassRowSums<8, E>{device_, element, device_work, layout, in_shared,
-                                               sums.data()});
-          default:
-            return run(MulticlassRowSums<32, E>{device_, element, device_work, layout, in_shared,
-                                                sums.data()});
+        if (exact) {
+          exec_.for_each(part.rows, ExactMatchRows{part, device_work, layout, sums.data()});
         }
       });
-      if (exact) {
-        exec_.for_each(device_.rows, ExactMatchRows{device_, device_work, layout, sums.data()});
-      }
-    }
+    });
     limbs.assign(static_cast<std::size_t>(layout.total()), 0);
     exec_.to_host(limbs.data(), sums.data(), sums.bytes());
     return exec_.ok();
@@ -279,8 +295,16 @@ class PipelinesOn final : public Pipelines {
     i64 size = 0;
   };
 
+  /// A column that has to be brought, of so many bytes a row.
+  struct Coming {
+    unsigned char* to;
+    const unsigned char* from;
+    i64 row_bytes;
+  };
+
   template <class T>
-  const T* upload_column(const T* host, i64 size, Column<T>& column) {
+  const T* place_column(const T* host, i64 each, Column<T>& column, std::vector<Coming>& coming) {
+    const i64 size = host_.rows * each;
     if (host == nullptr || size == 0) {
       column = {};
       return nullptr;
@@ -288,7 +312,9 @@ class PipelinesOn final : public Pipelines {
     if (column.host != host || column.size != size) {
       column = {};
       column = {Memory<T>(exec_, size), host, size};
-      exec_.to_device(column.memory.data(), host, column.memory.bytes());
+      coming.push_back({reinterpret_cast<unsigned char*>(column.memory.data()),
+                        reinterpret_cast<const unsigned char*>(host),
+                        each * static_cast<i64>(sizeof(T))});
     }
     return column.memory.data();
   }
@@ -307,7 +333,8 @@ class PipelinesOn final : public Pipelines {
     }
   };
 
-  void upload() {
+  /// Makes room for the columns, and a list of the copies that bring those that are not there.
+  void place_columns() {
     const i64 rows = host_.rows;
     const i64 size = element_size(host_.element);
     device_ = TableOnDevice{};
@@ -319,7 +346,8 @@ class PipelinesOn final : public Pipelines {
     const bool by_columns = host_.columns > 1 && host_.row_stride == size;
     device_.row_stride = by_columns ? size : host_.columns * size;
     device_.column_stride = by_columns ? rows * size : size;
-    if (!scores_.are(host_)) {
+    const bool scores_come = !scores_.are(host_);
+    if (scores_come) {
       softmax_ = {};
       scores_ = {};
       scores_ = {Memory<unsigned char>(exec_, rows * host_.columns * size),
@@ -329,63 +357,162 @@ class PipelinesOn final : public Pipelines {
                  host_.row_stride,
                  host_.column_stride,
                  host_.element};
-      if (by_columns) {
-        upload_lines(host_.columns, rows * size, host_.column_stride);
-      } else if (host_.columns == 1 || host_.column_stride == size) {
-        upload_lines(rows, host_.columns * size, host_.row_stride);
-      } else {
-        upload_elements();
-      }
     }
+    std::vector<Coming> coming;
     device_.scores = scores_.memory.data();
     device_.labels = host_.task == TaskKind::kMultilabel
-                         ? upload_column(host_.label_matrix, rows * host_.columns, labels_)
-                         : upload_column(host_.binary_labels, rows, labels_);
-    device_.class_labels = upload_column(host_.class_labels, rows, class_labels_);
-    device_.weights_f64 = upload_column(host_.weights_f64, rows, weights_f64_);
-    device_.weights_f32 = upload_column(host_.weights_f32, rows, weights_f32_);
+                         ? place_column(host_.label_matrix, host_.columns, labels_, coming)
+                         : place_column(host_.binary_labels, 1, labels_, coming);
+    device_.class_labels = place_column(host_.class_labels, 1, class_labels_, coming);
+    device_.weights_f64 = place_column(host_.weights_f64, 1, weights_f64_, coming);
+    device_.weights_f32 = place_column(host_.weights_f32, 1, weights_f32_, coming);
     const bool has_cells = host_.cells != nullptr && host_.cell_count > 1;
-    device_.cells = upload_column(has_cells ? host_.cells : nullptr, rows, cells_);
+    device_.cells = place_column(has_cells ? host_.cells : nullptr, 1, cells_, coming);
     device_.cell_count = has_cells ? host_.cell_count : 1;
+    if (exec_.ok() && rows > 0) plan_copies(coming, scores_come);
   }
 
-  /// Lines of `bytes`, `stride` apart on the host, without gaps on the device.
-  void upload_lines(i64 lines, i64 bytes, i64 stride) {
-    if (lines <= 1 || stride == bytes) {
-      exec_.to_device(scores_.memory.data(), host_.scores, lines * bytes);
-      return;
-    }
-    const i64 at_a_time = std::max<i64>(1, kPackBytes / std::max<i64>(bytes, 1));
-    std::vector<unsigned char> packed;
-    for (i64 first = 0; first < lines; first += at_a_time) {
-      const i64 count = std::min(at_a_time, lines - first);
-      packed.resize(static_cast<std::size_t>(count * bytes));
-      for (i64 i = 0; i < count; ++i) {
-        std::memcpy(packed.data() + i * bytes, host_.scores + (first + i) * stride,
-                    static_cast<std::size_t>(bytes));
-      }
-      exec_.to_device(scores_.memory.data() + first * bytes, packed.data(), count * bytes);
-    }
-  }
+  /// What comes together, and the mark behind it once it was asked for.
+  struct Step {
+    std::size_t copies_end = 0;
+    i64 mark = -1;
+  };
 
-  void upload_elements() {
+  /// The columns that say which segment a row is of come first, since rows are counted before they
+  /// are placed: steps [0, parts) are those, steps [parts, 2 * parts) the scores.
+  void plan_copies(const std::vector<Coming>& coming, bool scores_come) {
+    const i64 rows = host_.rows;
     const i64 size = element_size(host_.element);
-    const i64 line = host_.columns * size;
-    const i64 at_a_time = std::max<i64>(1, kPackBytes / line);
-    std::vector<unsigned char> packed;
-    for (i64 first = 0; first < host_.rows; first += at_a_time) {
-      const i64 count = std::min(at_a_time, host_.rows - first);
-      packed.resize(static_cast<std::size_t>(count * line));
-      for (i64 i = 0; i < count; ++i) {
-        for (i64 j = 0; j < host_.columns; ++j) {
-          std::memcpy(packed.data() + i * line + j * size,
-                      host_.scores + (first + i) * host_.row_stride + j * host_.column_stride,
-                      static_cast<std::size_t>(size));
-        }
+    copies_.clear();
+    steps_.clear();
+    issued_ = arrived_ = 0;
+    scores_come_ = scores_come;
+    if (coming.empty() && !scores_come) return;
+    i64 widest = scores_come ? host_.columns * size : 1;
+    for (const Coming& column : coming) widest = std::max(widest, column.row_bytes);
+    part_rows_ = exec_.part_rows();
+    if (part_rows_ <= 0) {
+      part_rows_ = std::max<i64>(1, kPartBytes / widest);
+      // Parts begin where columns are aligned.
+      if (part_rows_ > 256) part_rows_ = part_rows_ / 256 * 256;
+    }
+    part_rows_ = std::max(part_rows_, (rows + kMostParts - 1) / kMostParts);
+    for (i64 first = 0; first < rows; first += part_rows_) {
+      const i64 count = std::min(part_rows_, rows - first);
+      for (const Coming& column : coming) {
+        HostCopy copy;
+        copy.from.from = column.from + first * column.row_bytes;
+        copy.from.item_bytes = copy.from.item_stride = count * column.row_bytes;
+        copy.to = column.to + first * column.row_bytes;
+        copies_.push_back(copy.flattened());
       }
-      exec_.to_device(scores_.memory.data() + first * line, packed.data(), count * line);
+      steps_.push_back({copies_.size()});
+    }
+    for (i64 first = 0; first < rows; first += part_rows_) {
+      if (scores_come) copies_.push_back(scores_copy(first, std::min(part_rows_, rows - first)));
+      steps_.push_back({copies_.size()});
     }
   }
+
+  HostCopy scores_copy(i64 first, i64 rows) const {
+    const i64 size = element_size(host_.element);
+    const bool by_columns = device_.column_stride != size;
+    HostCopy copy;
+    copy.from.from = host_.scores + first * host_.row_stride;
+    copy.to = scores_.memory.data() + first * device_.row_stride;
+    if (by_columns) {
+      copy.from.lines = host_.columns;
+      copy.from.line_stride = host_.column_stride;
+      copy.from.item_bytes = copy.from.item_stride = rows * size;
+      copy.pitch = device_.column_stride;
+    } else {
+      copy.from.lines = rows;
+      copy.from.line_stride = host_.row_stride;
+      copy.from.items = host_.columns;
+      copy.from.item_stride = host_.column_stride;
+      copy.from.item_bytes = size;
+      copy.pitch = device_.row_stride;
+    }
+    return copy.flattened();
+  }
+
+  /// Asks for the copies of the next step.
+  void issue() {
+    if (issued_ == 0) exec_.begin_copies();
+    Step& step = steps_[issued_];
+    const std::size_t begin = first_copy(issued_);
+    for (std::size_t i = begin; i < step.copies_end; ++i) exec_.start_copy(copies_[i]);
+    if (step.copies_end != begin) {
+      step.mark = exec_.mark_copies();
+    } else if (issued_ > 0) {
+      step.mark = steps_[issued_ - 1].mark;  // nothing comes: those before are waited for
+    }
+    ++issued_;
+  }
+  std::size_t first_copy(std::size_t step) const {
+    return step == 0 ? 0 : steps_[step - 1].copies_end;
+  }
+  bool costs_nothing(std::size_t step) {
+    for (std::size_t i = first_copy(step); i < steps_[step].copies_end; ++i) {
+      if (!exec_.copies_itself(copies_[i])) return false;
+    }
+    return true;
+  }
+
+  /// What is computed from here on comes after a step and those before it. Copies that take the
+  /// host no time are asked for as early as can be, the others when they are needed: while the host
+  /// fills pinned memory with a part, the device computes on the one before.
+  void arrive(std::size_t step) {
+    if (step < arrived_ || step >= steps_.size()) return;
+    while (exec_.ok() && issued_ < steps_.size() && (issued_ <= step || costs_nothing(issued_))) {
+      issue();
+    }
+    if (!exec_.ok()) return;
+    exec_.await_copies(steps_[step].mark);
+    arrived_ = step + 1;
+  }
+  /// Gives the bus something to do while the host waits for the device.
+  void issue_next() {
+    if (exec_.ok() && issued_ < steps_.size()) issue();
+  }
+
+  /// Some rows, and the steps after which their columns are there.
+  struct Part {
+    i64 first;
+    i64 rows;
+    std::size_t segments_step;
+    std::size_t scores_step;
+  };
+  /// The parts in which scores are still to come, or all rows as one.
+  std::vector<Part> parts() const {
+    if (device_.rows == 0) return {};
+    const std::size_t count = steps_.size() / 2;
+    if (!scores_come_ || arrived_ == steps_.size()) {
+      return {{0, device_.rows, std::max<std::size_t>(count, 1) - 1,
+               std::max<std::size_t>(steps_.size(), 1) - 1}};
+    }
+    std::vector<Part> parts;
+    for (std::size_t i = 0; i < count; ++i) {
+      const i64 first = static_cast<i64>(i) * part_rows_;
+      parts.push_back({first, std::min(part_rows_, device_.rows - first), i, count + i});
+    }
+    return parts;
+  }
+  /// Calls visit(table) for rows that are all there, until all were.
+  template <class Visit>
+  void each_part(const Visit& visit) {
+    for (const Part& part : parts()) {
+      arrive(part.scores_step);
+      if (!exec_.ok()) return;
+      visit(rows_of(device_, part.first, part.rows));
+    }
+  }
+
+  /// No call returns while copies read the host's memory.
+  struct EndOfCopies {
+    Exec& exec;
+    ~EndOfCopies() { exec.finish_copies(); }
+  };
 
   bool ranks_softmax() const { return host_.task == TaskKind::kMulticlass && host_.logits; }
 
@@ -395,25 +522,19 @@ class PipelinesOn final : public Pipelines {
   bool has_narrow_keys() const { return !ranks_softmax() && is_narrow(host_.element); }
   int key_bits() const { return is_half() ? 16 : has_narrow_keys() ? 32 : 64; }
 
-  /// The table with the softmax of each row where keys are made from it.
-  TableOnDevice table_to_rank() {
-    if (ranks_softmax() && softmax_.data() == nullptr && device_.rows > 0) {
-      softmax_ = Memory<RowSoftmax>(exec_, device_.rows);
-      with_element(device_.element, [&](auto element) {
-        using E = decltype(element);
-        switch (row_group(device_.columns)) {
-          case 1:
-            return run(SoftmaxRows<1, E>{device_, element, softmax_.data()});
-          case 8:
-            return run(SoftmaxRows<8, E>{device_, element, softmax_.data()});
-          default:
-            return run(SoftmaxRows<32, E>{device_, element, softmax_.data()});
-        }
-      });
-    }
-    TableOnDevice table = device_;
-    table.softmax = softmax_.data();
-    return table;
+  /// The softmax of each row of a part, where keys are made from it.
+  void find_softmax(const TableOnDevice& part, RowSoftmax* out) {
+    with_element(part.element, [&](auto element) {
+      using E = decltype(element);
+      switch (row_group(part.columns)) {
+        case 1:
+          return run(SoftmaxRows<1, E>{part, element, out});
+        case 8:
+          return run(SoftmaxRows<8, E>{part, element, out});
+        default:
+          return run(SoftmaxRows<32, E>{part, element, out});
+      }
+    });
   }
 
   // ---- sorted segments
@@ -428,52 +549,163 @@ class PipelinesOn final : public Pipelines {
     std::vector<u64> rows;    ///< [segments]; rows of zero weight too
   };
 
-  template <class Key>
-  Sorted<Key> sort_problems(const ProblemBlock& problems) {
-    const TableOnDevice table = table_to_rank();
-    const bool weighted = host_.weighted();
-    const i64 segments = problems.segments();
-    const i64 elements = table.rows * problems.width;
-    Sorted<Key> sorted;
-    sorted.rows.assign(static_cast<std::size_t>(segments), 0);
-    std::vector<u64> kept(static_cast<std::size_t>(segments), 0);
-    if (elements > 0) {
-      Memory<u64> counts(exec_, segments * (weighted ? 2 : 1));
-      exec_.zero(counts.data(), counts.bytes());
-      u64* weighing = weighted ? counts.data() + segments : nullptr;
-      run(CountSegments{table, problems, elements, counts.data(), weighing});
-      exec_.to_host(sorted.rows.data(), counts.data(), segments * static_cast<i64>(sizeof(u64)));
-      kept = sorted.rows;
-      if (weighted) {
-        exec_.to_host(kept.data(), weighing, segments * static_cast<i64>(sizeof(u64)));
+  /// Where groups of parts end that are sorted while the next ones come. Each is half as large as
+  /// the one before, so that little is left to do when the last part is there: sorting the last
+  /// eighth, and one merge.
+  static std::vector<std::size_t> group_ends(std::size_t parts, i64 segments) {
+    std::vector<std::size_t> ends;
+    if (segments <= kMostMergedSegments) {
+      for (const std::size_t eighths : {4, 6, 7}) {
+        const std::size_t end = parts * eighths / 8;
+        if (end > (ends.empty() ? 0 : ends.back())) ends.push_back(end);
       }
     }
-    sorted.starts.assign(1, 0);
-    for (const u64 count : kept) {
-      sorted.starts.push_back(sorted.starts.back() + static_cast<i64>(count));
+    if (parts > (ends.empty() ? 0 : ends.back())) ends.push_back(parts);
+    return ends;
+  }
+
+  /// The rows of each segment, and how many of them every group of parts places.
+  struct SegmentCounts {
+    std::vector<u64> rows;                 ///< [segments]; rows of zero weight too
+    std::vector<std::vector<i64>> starts;  ///< [groups][segments + 1], groups one after another
+  };
+  SegmentCounts count_segments(const ProblemBlock& problems, const std::vector<Part>& parts,
+                               const std::vector<std::size_t>& groups) {
+    const bool weighted = host_.weighted();
+    const i64 segments = problems.segments();
+    const i64 all = segments * static_cast<i64>(groups.size());
+    SegmentCounts found;
+    found.rows.assign(static_cast<std::size_t>(segments), 0);
+    std::vector<u64> host(static_cast<std::size_t>(all * (weighted ? 2 : 1)), 0);
+    Memory<u64> counts(exec_, static_cast<i64>(host.size()));
+    exec_.zero(counts.data(), counts.bytes());
+    std::size_t next = 0;
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      u64* rows = counts.data() + static_cast<i64>(g) * segments;
+      for (; next < groups[g]; ++next) {
+        const Part& part = parts[next];
+        arrive(part.segments_step);
+        if (!exec_.ok()) return found;
+        run(CountSegments{rows_of(device_, part.first, part.rows), problems,
+                          part.rows * problems.width, rows, weighted ? rows + all : nullptr});
+      }
     }
-    const i64 size = sorted.starts.back();
+    issue_next();
+    exec_.to_host(host.data(), counts.data(), counts.bytes());
+    i64 end = 0;
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      std::vector<i64> starts(1, end);
+      for (std::size_t s = 0; s < found.rows.size(); ++s) {
+        const std::size_t at = g * found.rows.size() + s;
+        found.rows[s] += host[at];
+        end += static_cast<i64>(host[weighted ? at + static_cast<std::size_t>(all) : at]);
+        starts.push_back(end);
+      }
+      found.starts.push_back(std::move(starts));
+    }
+    return found;
+  }
+
+  /// Keys, and weights where there are some, with as much again to move them through.
+  template <class Key>
+  struct Placed {
+    Memory<Key> keys, key_scratch;
+    Memory<u64> weights, weight_scratch;
+
+    Placed(Exec& exec, i64 size, bool weighted) : keys(exec, size), key_scratch(exec, size) {
+      if (!weighted) return;
+      weights = Memory<u64>(exec, size);
+      weight_scratch = Memory<u64>(exec, size);
+    }
+    void swap() {
+      std::swap(keys, key_scratch);
+      std::swap(weights, weight_scratch);
+    }
+  };
+
+  template <class Key>
+  Sorted<Key> sort_problems(const ProblemBlock& problems) {
+    const std::vector<Part> all = parts();
+    const std::vector<std::size_t> groups = group_ends(all.size(), problems.segments());
+    SegmentCounts counts = count_segments(problems, all, groups);
+    Sorted<Key> sorted;
+    sorted.rows = std::move(counts.rows);
+    sorted.starts.assign(sorted.rows.size() + 1, 0);
+    const i64 size = counts.starts.empty() ? 0 : counts.starts.back().back();
     if (!exec_.ok() || size == 0) return sorted;
-    Memory<u64> cursor(exec_, segments);
-    exec_.to_device(cursor.data(), sorted.starts.data(), cursor.bytes());
-    sorted.keys = Memory<Key>(exec_, size);
-    Memory<Key> key_scratch(exec_, size);
-    Memory<u64> weight_scratch;
-    if (weighted) {
-      sorted.weights = Memory<u64>(exec_, size);
-      weight_scratch = Memory<u64>(exec_, size);
+    const bool needs_softmax = ranks_softmax() && softmax_.data() == nullptr;
+    if (needs_softmax) softmax_ = Memory<RowSoftmax>(exec_, device_.rows);
+    TableOnDevice table = device_;
+    table.softmax = softmax_.data();
+    std::vector<i64> cursors;
+    for (const std::vector<i64>& starts : counts.starts) {
+      cursors.insert(cursors.end(), starts.begin(), starts.end() - 1);
     }
-    with_element(table.element, [&](auto element) {
-      run(PartitionRows<Key, decltype(element)>{table, element, problems, elements, cursor.data(),
-                                                sorted.keys.data(), sorted.weights.data()});
-    });
-    if (weighted) {
-      exec_.sort_pairs(sorted.keys.data(), sorted.weights.data(), key_scratch.data(),
-                       weight_scratch.data(), sorted.starts, key_bits());
-    } else {
-      exec_.sort(sorted.keys.data(), key_scratch.data(), sorted.starts, key_bits());
+    Memory<i64> cursor = on_device(cursors);
+    Placed<Key> placed(exec_, size, host_.weighted());
+    std::size_t next = 0;
+    for (std::size_t g = 0; g < groups.size() && exec_.ok(); ++g) {
+      u64* own_cursor =
+          reinterpret_cast<u64*>(cursor.data()) + static_cast<i64>(g) * problems.segments();
+      for (; next < groups[g]; ++next) {
+        const Part& part = all[next];
+        arrive(part.scores_step);
+        if (!exec_.ok()) return sorted;
+        const TableOnDevice rows = rows_of(table, part.first, part.rows);
+        if (needs_softmax) find_softmax(rows, softmax_.data() + part.first);
+        with_element(table.element, [&](auto element) {
+          run(PartitionRows<Key, decltype(element)>{rows, element, problems,
+                                                    part.rows * problems.width, own_cursor,
+                                                    placed.keys.data(), placed.weights.data()});
+        });
+      }
+      sort_group(placed, counts.starts[g]);
+      if (g == 0) {
+        sorted.starts = counts.starts[0];
+      } else {
+        merge_group(placed, sorted.starts, counts.starts[g]);
+      }
     }
+    sorted.keys = std::move(placed.keys);
+    sorted.weights = std::move(placed.weights);
     return sorted;
+  }
+
+  /// Sorts the segments of one group in place.
+  template <class Key>
+  void sort_group(Placed<Key>& placed, const std::vector<i64>& starts) {
+    if (starts.back() == starts.front()) return;
+    if (host_.weighted()) {
+      exec_.sort_pairs(placed.keys.data(), placed.weights.data(), placed.key_scratch.data(),
+                       placed.weight_scratch.data(), starts, key_bits());
+    } else {
+      exec_.sort(placed.keys.data(), placed.key_scratch.data(), starts, key_bits());
+    }
+  }
+
+  /// Merges the sorted segments of the groups so far with those of the next one, which lie behind
+  /// them; `starts` become those of both.
+  template <class Key>
+  void merge_group(Placed<Key>& placed, std::vector<i64>& starts, const std::vector<i64>& next) {
+    const std::size_t segments = starts.size() - 1;
+    if (next.back() == next.front()) return;
+    std::vector<i64> bounds = starts;
+    bounds.insert(bounds.end(), next.begin(), next.end());
+    i64 tiles = 0;
+    for (std::size_t s = 0; s <= segments; ++s) {
+      bounds.push_back(tiles);
+      if (s == segments) break;
+      const i64 size = starts[s + 1] - starts[s] + next[s + 1] - next[s];
+      tiles += (size + MergeShape::kTile - 1) / MergeShape::kTile;
+    }
+    Memory<i64> on = on_device(bounds);
+    const i64 step = static_cast<i64>(segments) + 1;
+    run(MergeSegments<Key>{placed.keys.data(), placed.weights.data(), on.data(), on.data() + step,
+                           on.data() + 2 * step, static_cast<i64>(segments),
+                           placed.key_scratch.data(), placed.weight_scratch.data()},
+        tiles);
+    placed.swap();
+    for (std::size_t s = 0; s <= segments; ++s) starts[s] += next[s] - next[0];
   }
 
   /// Distinct keys with the masses below each, of segments sorted with weights.
@@ -676,22 +908,28 @@ class PipelinesOn final : public Pipelines {
     exec_.zero(counts.data(), counts.bytes());
     CountHalves program{device_, problem, cells, {}, counts.data()};
     std::fill(program.pages.slot, program.pages.slot + kPages, kNoSlot);
-    if (cells == 1) choose_pages(problem, program.pages);
-    run(program);
+    bool first = cells == 1;
+    each_part([&](const TableOnDevice& part) {
+      if (first) choose_pages(part, problem, program.pages);
+      first = false;
+      program.table = part;
+      run(program);
+    });
     out.resize(static_cast<std::size_t>(counts.size()));
     exec_.to_host(out.data(), counts.data(), counts.bytes());
     return exec_.ok();
   }
 
-  void choose_pages(i64 problem, PageSlots& pages) {
+  /// By a sample of the rows that come first.
+  void choose_pages(const TableOnDevice& rows, i64 problem, PageSlots& pages) {
     constexpr i64 kSample = 65'536;
-    const i64 step = std::max<i64>(1, device_.rows / kSample);
+    const i64 step = std::max<i64>(1, rows.rows / kSample);
     Memory<u32> sampled(exec_, kPages);
     exec_.zero(sampled.data(), sampled.bytes());
     const i64 column = host_.task == TaskKind::kBinary ? 0 : problem;
-    exec_.for_each((device_.rows + step - 1) / step,
-                   SamplePages{device_, column, step, sampled.data()});
+    exec_.for_each((rows.rows + step - 1) / step, SamplePages{rows, column, step, sampled.data()});
     u32 counts[kPages] = {};
+    issue_next();
     exec_.to_host(counts, sampled.data(), sampled.bytes());
     std::vector<i32> order;
     for (i32 page = 0; page < kPages; ++page) {
@@ -939,6 +1177,12 @@ class PipelinesOn final : public Pipelines {
   Exec exec_;
   HostTable host_;
   TableOnDevice device_;
+  std::vector<HostCopy> copies_;  ///< those that bring the columns, in order
+  std::vector<Step> steps_;       ///< empty: the columns are there
+  std::size_t issued_ = 0;        ///< steps that were asked for
+  std::size_t arrived_ = 0;       ///< steps that what is computed comes after
+  i64 part_rows_ = 0;
+  bool scores_come_ = false;  ///< the steps bring scores
   Scores scores_;
   Column<u8> labels_;
   Column<i32> class_labels_;

@@ -54,6 +54,25 @@ CUPEL_HD CUPEL_INLINE i64 run_end(const Key* keys, i64 from, i64 size, Key key) 
   return from;
 }
 
+/// How many keys of the first of two ascending runs are among the first `rank` of both merged,
+/// equal keys of the first run before those of the second.
+template <class Key>
+CUPEL_HD CUPEL_INLINE i64 merge_split(const Key* first, i64 first_size, const Key* second,
+                                      i64 second_size, i64 rank) {
+  i64 low = rank > second_size ? rank - second_size : 0;
+  i64 high = rank < first_size ? rank : first_size;
+  while (low < high) {
+    const i64 middle = low + (high - low) / 2;
+    // Key `middle` comes before key `rank - 1 - middle` of the second when it is not above it.
+    if (first[middle] <= second[rank - 1 - middle]) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 /// Whether a distinct key begins at `at` of keys whose segments begin at `starts`.
 template <class Key>
 struct IsHead {
@@ -169,18 +188,7 @@ struct Tile {
 
   /// How many positives are among the first `rank` keys of the merged order.
   CUPEL_HD static i64 split(const SortedProblem<Key>& p, i64 rank) {
-    i64 low = rank > p.neg_size ? rank - p.neg_size : 0;
-    i64 high = rank < p.pos_size ? rank : p.pos_size;
-    while (low < high) {
-      const i64 middle = low + (high - low) / 2;
-      // Positive `middle` comes before negative `rank - 1 - middle` when it is not above it.
-      if (p.pos[middle] <= p.neg[rank - 1 - middle]) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    return low;
+    return merge_split(p.pos, p.pos_size, p.neg, p.neg_size, rank);
   }
 
   /// Loads keys [first, last) of the merged order. Two phases.

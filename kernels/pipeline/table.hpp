@@ -41,6 +41,23 @@ struct TableOnDevice {
   }
 };
 
+/// Rows [first, first + rows) of a table.
+inline TableOnDevice rows_of(const TableOnDevice& table, i64 first, i64 rows) {
+  TableOnDevice part = table;
+  part.rows = rows;
+  const auto advance = [](auto*& pointer, i64 by) {
+    if (pointer != nullptr) pointer += by;
+  };
+  advance(part.scores, first * table.row_stride);
+  advance(part.labels, first * (table.task == TaskKind::kMultilabel ? table.columns : 1));
+  advance(part.class_labels, first);
+  advance(part.weights_f64, first);
+  advance(part.weights_f32, first);
+  advance(part.cells, first);
+  advance(part.softmax, first);
+  return part;
+}
+
 /// The key of a score, as u32 for kinds of at most 32 bits, else as u64.
 template <class Key, class E>
 CUPEL_HD CUPEL_INLINE Key key_of(const TableOnDevice& table, E element, i64 row, i64 column) {

@@ -658,9 +658,10 @@ TEST(Selftest, CandidatesAreWhatTheMachineHas) {
   const FakeProvider two({{}, {}});
   EXPECT_EQ(names("cpu", &two), (Strings{"cpu, 2 threads"}));
   EXPECT_EQ(names("auto", nullptr), (Strings{"cpu, 2 threads", "this build has no CUDA backend"}));
-  EXPECT_EQ(names("cuda:1", &two), (Strings{"cuda:1", "cuda:1, in batches"}));
-  EXPECT_EQ(names("cuda", &two), (Strings{"cuda:0", "cuda:0, in batches", "cuda:1",
-                                          "cuda:1, in batches", "cuda, 2 devices"}));
+  EXPECT_EQ(names("cuda:1", &two), (Strings{"cuda:1", "cuda:1, in batches", "cuda:1, in parts"}));
+  EXPECT_EQ(names("cuda", &two),
+            (Strings{"cuda:0", "cuda:0, in batches", "cuda:0, in parts", "cuda:1",
+                     "cuda:1, in batches", "cuda:1, in parts", "cuda, 2 devices"}));
   EXPECT_EQ(names("cuda:2", &two),
             (Strings{"backend 'cuda:2' is not usable: there is no device 2 (2 devices); use "
                      "--backend auto or cpu"}));

@@ -577,6 +577,9 @@ TEST_F(Cli, SettingsForDeviceTestsAreChecked) {
   const Ended launch =
       invoke(Invocation{{"eval", "a.csv"}, {}, {"CUPEL_DEVICE_FAIL_AT=0"}, {}, false, 0});
   expect_refusal(launch, 2, "CUPEL_DEVICE_FAIL_AT '0' is not an integer 1 or more");
+  const Ended parts =
+      invoke(Invocation{{"eval", "a.csv"}, {}, {"CUPEL_DEVICE_PART_ROWS=-3"}, {}, false, 0});
+  expect_refusal(parts, 2, "CUPEL_DEVICE_PART_ROWS '-3' is not an integer 1 or more");
 }
 
 // The pages of a mapped file that became shorter are gone: a signal, where its bytes are used.

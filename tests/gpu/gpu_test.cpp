@@ -1,5 +1,8 @@
 // The CUDA backend on a GPU: the bytes of the CPU's states, and what it does when memory or the
 // device fails.
+#include <cuda_runtime_api.h>
+
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -69,6 +72,48 @@ TEST_F(Gpu, ManyRows) {
   const auto wanted = cpu->rank_tables(table.view, 0, 1);
   ASSERT_TRUE(got.ok() && wanted.ok());
   EXPECT_EQ(bytes_of((*got)[0][0]), bytes_of((*wanted)[0][0]));
+}
+
+/// Pins the columns of a table while it lives.
+class Pinned {
+ public:
+  explicit Pinned(Table& table)
+      : memory_{table.scores.data(), table.labels.data()},
+        bytes_{table.scores.size() * sizeof(float), table.labels.size()} {
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_EQ(cudaHostRegister(memory_[i], bytes_[i], cudaHostRegisterDefault), cudaSuccess);
+    }
+  }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+  ~Pinned() {
+    for (void* memory : memory_) static_cast<void>(cudaHostUnregister(memory));
+  }
+
+ private:
+  void* memory_[2];
+  std::size_t bytes_[2];
+};
+
+// Rows are computed on while others come: from pinned memory, which the device reads by itself, and
+// through stages. What is computed too early, or memory that is reused too early, changes bytes.
+TEST_F(Gpu, PartsThatComeMeanwhile) {
+  Table table(20'000'003, 10);
+  auto cpu = make_cpu_backend(0);
+  const auto wanted = cpu->rank_summaries(table.view, 0, 1, kQueries);
+  const auto wanted_table = cpu->rank_tables(table.view, 0, 1);
+  ASSERT_TRUE(wanted.ok() && wanted_table.ok());
+  for (const i64 part_rows : {0, 10'007, 1'000'000}) {
+    auto gpu = open({0, 0, part_rows});
+    ASSERT_NE(gpu, nullptr);
+    for (const bool pinned : {false, true, true, false}) {
+      const auto pin = pinned ? std::make_unique<Pinned>(table) : nullptr;
+      EXPECT_TRUE(same_answers(gpu->rank_summaries(table.view, 0, 1, kQueries), wanted));
+      const auto got = gpu->rank_tables(table.view, 0, 1);
+      ASSERT_TRUE(got.ok());
+      EXPECT_EQ(bytes_of((*got)[0][0]), bytes_of((*wanted_table)[0][0]));
+    }
+  }
 }
 
 // What a device with other jobs on it does: a call that does not fit says so, a smaller one works.

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "block.hpp"
+#include "host_copy.hpp"
 #include "pipelines.hpp"
 
 namespace cupel::sim {
@@ -30,6 +31,11 @@ struct HostExecOptions {
   i64 blocks = 3;             ///< that fill the device: few, so that they go around
   /// What a block may have on the smallest device (sm_75), less what may be the system's.
   i64 shared_bytes = 63 * 1024;
+  i64 part_rows = 0;  ///< as in DeviceOptions
+  /// Whether the host's memory is pinned: copies read it when they run, else when they are asked
+  /// for, through a stage of so many bytes.
+  bool pinned = false;
+  i64 stage_bytes = 1000;
 };
 
 class HostExec {
@@ -65,6 +71,35 @@ class HostExec {
   }
   void to_device(void* to, const void* from, i64 bytes) { copy(to, from, bytes); }
   void to_host(void* to, const void* from, i64 bytes) { copy(to, from, bytes); }
+
+  // Copies of columns run when they are waited for and not before, so that what computes on a part
+  // too early finds the pattern of fresh memory.
+  i64 part_rows() const { return options_.part_rows; }
+  void begin_copies() {}
+  bool copies_itself(const device::HostCopy& copy) const {
+    return options_.pinned && copy.from.items == 1;
+  }
+  void start_copy(const device::HostCopy& from) {
+    if (!ok()) return;
+    Copy started{from, {}};
+    if (!copies_itself(from)) {
+      from.pieces(options_.stage_bytes, [&](i64 first, i64 bytes, i64 lines, unsigned char* to) {
+        std::vector<unsigned char> stage(static_cast<std::size_t>(bytes * lines));
+        from.from.pack(stage.data(), first, bytes * lines);
+        started.staged.push_back({std::move(stage), bytes, lines, to});
+      });
+    }
+    started_.push_back(std::move(started));
+  }
+  i64 mark_copies() { return ok() ? static_cast<i64>(started_.size()) : -1; }
+  void await_copies(i64 mark) {
+    while (ok() && run_ < mark) run_copy(started_[static_cast<std::size_t>(run_++)]);
+  }
+  void finish_copies() noexcept {
+    await_copies(static_cast<i64>(started_.size()));
+    started_.clear();
+    run_ = 0;
+  }
 
   template <class Functor>
   void for_each(i64 n, Functor functor) {
@@ -140,6 +175,33 @@ class HostExec {
     }
   };
 
+  /// Lines that were packed, on their way.
+  struct Staged {
+    std::vector<unsigned char> bytes;
+    i64 line_bytes;
+    i64 lines;
+    unsigned char* to;
+  };
+  struct Copy {
+    device::HostCopy copy;
+    std::vector<Staged> staged;
+  };
+  static void run_copy(const Copy& one) {
+    const auto put = [&](unsigned char* to, const unsigned char* from, i64 stride, i64 bytes,
+                         i64 lines) {
+      for (i64 line = 0; line < lines; ++line) {
+        std::memcpy(to + line * one.copy.pitch, from + line * stride,
+                    static_cast<std::size_t>(bytes));
+      }
+    };
+    const device::HostLines& from = one.copy.from;
+    if (one.staged.empty())
+      put(one.copy.to, from.from, from.line_stride, from.item_bytes, from.lines);
+    for (const Staged& part : one.staged) {
+      put(part.to, part.bytes.data(), part.line_bytes, part.line_bytes, part.lines);
+    }
+  }
+
   bool started() {
     if (!ok()) return false;
     if (++launches_ == options_.fail_at_launch) {
@@ -159,7 +221,9 @@ class HostExec {
   Status status_;
   i64 used_ = 0;
   i64 launches_ = 0;
-  i64* live_;  ///< where a test looks for memory that was not given back
+  std::vector<Copy> started_;
+  i64 run_ = 0;  ///< of them
+  i64* live_;    ///< where a test looks for memory that was not given back
 };
 
 }  // namespace cupel::sim

@@ -11,6 +11,8 @@ std::unique_ptr<DeviceBackend> make_sim_backend(const SimOptions& options) {
   exec.memory = options.memory;
   exec.fail_at_launch = options.fail_at_launch;
   exec.blocks = options.blocks;
+  exec.part_rows = options.part_rows;
+  exec.pinned = options.pinned;
   return device::make_device_backend(
       std::make_unique<device::PipelinesOn<HostExec>>(exec, options.live_bytes), "sim",
       "kernels on the host");

@@ -263,17 +263,23 @@ void expect_equal(const Spec& spec, const SimOptions& options = {}) {
 }
 
 // The cases of `cupel selftest`.
-TEST(Sim, PassesTheSelftest) {
+void expect_passes_selftest(const SimOptions& options, bool quick) {
   auto cpu = make_cpu_backend(1);
-  auto sim = make_sim_backend();
-  SelftestOptions options;
-  options.quick = kSlow;
-  const SelftestReport report = run_selftest(*cpu, *sim, options);
+  auto sim = make_sim_backend(options);
+  SelftestOptions cases;
+  cases.quick = quick;
+  const SelftestReport report = run_selftest(*cpu, *sim, cases);
   EXPECT_GT(report.cases(), 50);
   for (const SelftestLine& line : report.lines) {
     EXPECT_EQ(line.different, 0) << selftest_state_name(line.state) << ": "
                                  << line.first_difference;
   }
+}
+TEST(Sim, PassesTheSelftest) { expect_passes_selftest({}, kSlow); }
+TEST(Sim, PassesTheSelftestInParts) {
+  SimOptions options;
+  options.part_rows = 509;
+  expect_passes_selftest(options, true);
 }
 
 constexpr DType kNumeric[]{DType::kBool, DType::kI8,  DType::kI16, DType::kI32, DType::kI64,
@@ -410,9 +416,111 @@ TEST(Sim, OneBlockAndMany) {
   }
 }
 
+// Tables that arrive in parts of any size: those that end inside a warp, a vector of 8 rows or a
+// block, one row at a time, and the last part shorter. Catches what reads a part before it came, a
+// part that is counted twice or in the wrong segment, and merges that lose keys.
+TEST(Sim, PartsOfAnySize) {
+  const auto in_parts = [](const Spec& spec, i64 part_rows, bool pinned) {
+    SCOPED_TRACE(fmt::format("parts of {} rows, {}", part_rows, pinned ? "pinned" : "pageable"));
+    SimOptions options;
+    options.part_rows = part_rows;
+    options.pinned = pinned;
+    expect_equal(spec, options);
+  };
+  for (const i64 part_rows : {1, 2, 31, 32, 33, 255, 256, 257, 1000}) {
+    for (const Weights weights : {Weights::kNone, Weights::kF64, Weights::kF32}) {
+      for (const ScoreShape shape : {ScoreShape::kNormal, ScoreShape::kFewValues}) {
+        Spec spec;
+        spec.rows = part_rows == 1 ? 97 : 8 * part_rows + 3;
+        spec.weights = weights;
+        spec.shape = shape;
+        spec.cells = shape == ScoreShape::kNormal ? 1 : 3;
+        in_parts(spec, part_rows, weights != Weights::kF64);
+        spec.dtype = DType::kF64;
+        in_parts(spec, part_rows, weights == Weights::kF64);
+      }
+    }
+  }
+  // Two to nine parts: every way in which they are grouped.
+  for (i64 parts = 1; parts <= 9; ++parts) {
+    Spec spec;
+    spec.rows = 100 * parts - 1;
+    spec.cells = 2;
+    in_parts(spec, 100, false);
+    in_parts(spec, 100, true);
+  }
+  // All positives first: groups of parts with empty segments. No row of positive weight at all.
+  for (const ScoreShape shape : test::kAllShapes) {
+    Spec spec;
+    spec.rows = 3000;
+    spec.shape = shape;
+    in_parts(spec, 333, true);
+    spec.weights = Weights::kF32;
+    in_parts(spec, 333, true);
+  }
+}
+
+TEST(Sim, PartsOfMatrices) {
+  for (const Order order : {Order::kRows, Order::kColumns, Order::kGaps}) {
+    for (const bool pinned : {false, true}) {
+      for (const i64 classes : {3, 11, 70}) {
+        for (const i64 part_rows : {1, 33, 256}) {
+          SimOptions options;
+          options.part_rows = part_rows;
+          options.pinned = pinned;
+          Spec spec;
+          spec.order = order;
+          spec.classes = classes;
+          spec.rows = part_rows == 1 ? 40 : (kSlow ? 3 : 5) * part_rows + 7;
+          spec.weights = pinned ? Weights::kF64 : Weights::kNone;
+          spec.cells = pinned ? 1 : 3;
+          spec.task = Task::kMultilabel;
+          expect_equal(spec, options);
+          spec.task = Task::kMulticlass;
+          spec.logits = pinned;
+          expect_equal(spec, options);
+          spec.logits = !pinned;
+          spec.dtype = DType::kBF16;
+          expect_equal(spec, options);
+        }
+      }
+    }
+  }
+}
+
+// 16-bit scores in parts that begin where eight rows cannot be read at once, and in such that do.
+TEST(Sim, PartsOfHistograms) {
+  for (const i64 part_rows : {20'003, 40'000}) {
+    for (const u32 cells : {1u, 3u}) {
+      SimOptions options;
+      options.part_rows = part_rows;
+      options.pinned = cells == 3;
+      Spec spec;
+      spec.dtype = part_rows == 40'000 ? DType::kF16 : DType::kBF16;
+      spec.rows = 140'001;
+      spec.cells = cells;
+      expect_equal(spec, options);
+    }
+  }
+}
+
+// Thousands of segments are not merged, but rows still arrive in parts.
+TEST(Sim, PartsOfManySegments) {
+  SimOptions options;
+  options.part_rows = 999;
+  Spec spec;
+  spec.rows = 10'000;
+  for (const u32 cells : {1024u, 1025u}) {
+    spec.cells = cells;
+    expect_equal(spec, options);
+  }
+}
+
 TEST(Sim, BadScoresAreFoundWhereTheCpuFindsThem) {
   auto cpu = make_cpu_backend(1);
-  auto sim = make_sim_backend();
+  SimOptions in_parts;
+  in_parts.part_rows = 99;
+  auto sim = make_sim_backend(in_parts);
   for (const DType dtype : {DType::kF16, DType::kBF16, DType::kF32, DType::kF64}) {
     for (const Order order : {Order::kRows, Order::kColumns, Order::kGaps}) {
       Spec spec;
@@ -459,25 +567,30 @@ TEST(Sim, FaultsAreErrorsAndLeakNothing) {
     return failures;
   };
   i64 live = 0;
-  int with_failures = 0;
-  for (i64 launch = 1; launch < 80; ++launch) {
-    SimOptions options;
-    options.fail_at_launch = launch;
-    options.live_bytes = &live;
-    auto sim = make_sim_backend(options);
-    if (calls(*sim) == 0) break;
-    ++with_failures;
-    EXPECT_EQ(sim->trouble(), DeviceTrouble::kFailed);
-    EXPECT_EQ(calls(*sim), 4) << "a failed device went on";
-    sim.reset();
-    EXPECT_EQ(live, 0);
+  for (const i64 part_rows : {0, 700}) {
+    int with_failures = 0;
+    for (i64 launch = 1; launch < 160; ++launch) {
+      SimOptions options;
+      options.fail_at_launch = launch;
+      options.live_bytes = &live;
+      options.part_rows = part_rows;
+      auto sim = make_sim_backend(options);
+      if (calls(*sim) == 0) break;
+      ++with_failures;
+      EXPECT_EQ(sim->trouble(), DeviceTrouble::kFailed);
+      EXPECT_EQ(calls(*sim), 4) << "a failed device went on";
+      sim.reset();
+      EXPECT_EQ(live, 0);
+    }
+    EXPECT_GT(with_failures, part_rows == 0 ? 10 : 40);
+    EXPECT_LT(with_failures, 159);
   }
-  EXPECT_GT(with_failures, 10);
   auto cpu = make_cpu_backend(1);
   for (i64 memory = 1 << 10; memory < i64{1} << 22; memory += memory / 3) {
     SimOptions options;
     options.memory = memory;
     options.live_bytes = &live;
+    options.part_rows = memory % 2 == 0 ? 700 : 0;
     auto sim = make_sim_backend(options);
     const auto tables = sim->rank_tables(table.view, 0, 1);
     if (tables.ok()) {
@@ -500,6 +613,7 @@ TEST(Sim, TheEstimateOfMemoryIsEnough) {
     const OwnedTable table = make_table(spec, 12);
     SimOptions options;
     options.memory = bytes > 0 ? bytes : i64{1} << 40;
+    options.part_rows = spec.rows / 7;
     auto sim = make_sim_backend(options);
     const i64 problems = table.view.problems();
     if (bytes == 0) {
@@ -580,15 +694,32 @@ TEST(Sim, HeldColumnsAreThoseOfTheTable) {
   OwnedTable a = make_table(spec, 1);
   OwnedTable b = make_table(spec, 2);
   auto cpu = make_cpu_backend(1);
-  auto sim = make_sim_backend();
+  SimOptions options;
+  options.part_rows = 300;
+  auto sim = make_sim_backend(options);
   sim->hold_columns(true);
+  const auto ranks = [&](const OwnedTable& table) {
+    expect_equal_states(sim->rank_tables(table.view, 0, 1), cpu->rank_tables(table.view, 0, 1),
+                        "held");
+  };
+  const auto sums = [&](const OwnedTable& table) {
+    expect_equal_states(sim->row_sums(table.view, all_row_specs(spec)[0]),
+                        cpu->row_sums(table.view, all_row_specs(spec)[0]), "held");
+  };
+  // Labels come after the scores, or with them, to either pass.
   for (const OwnedTable* table : {&a, &b, &a}) {
     ASSERT_TRUE(sim->bad_scores(table->view).ok());
-    expect_equal_states(sim->rank_tables(table->view, 0, 1), cpu->rank_tables(table->view, 0, 1),
-                        "held");
-    expect_equal_states(sim->row_sums(table->view, all_row_specs(spec)[0]),
-                        cpu->row_sums(table->view, all_row_specs(spec)[0]), "held");
+    ranks(*table);
+    sums(*table);
   }
+  for (const OwnedTable* table : {&b, &a}) {
+    ASSERT_TRUE(sim->bad_scores(table->view).ok());
+    sums(*table);
+    ranks(*table);
+  }
+  ranks(b);
+  sums(b);
+  sums(a);
   sim->hold_columns(false);
   a.scores = b.scores;
   a.view.scores.data = a.scores.data() + 1;

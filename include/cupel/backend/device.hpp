@@ -55,6 +55,9 @@ struct DeviceOptions {
   i64 memory_limit = 0;  ///< bytes of device memory to stay within; 0: what is free
   /// For tests: the launch with this number (from 1) fails as a broken device would; 0: none.
   i64 fail_at_launch = 0;
+  /// Rows of the parts in which a table travels to the device; 0: parts of some 32 MiB. There are
+  /// never more than 4,096 parts.
+  i64 part_rows = 0;
 };
 
 /// A kind of device: finds and opens them. Stateless; probe() touches no device memory and makes no

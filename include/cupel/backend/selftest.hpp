@@ -56,7 +56,7 @@ SelftestReport run_selftest(Backend& reference, Backend& candidate,
                             const SelftestOptions& options = {});
 
 struct SelftestCandidate {
-  std::string name;  ///< "cpu, 2 threads", "cuda:0", "cuda:0, in batches"
+  std::string name;  ///< "cpu, 2 threads", "cuda:0", "cuda:0, in batches", ", in parts"
   std::unique_ptr<Backend> backend;
 };
 struct SelftestCandidates {
@@ -65,9 +65,10 @@ struct SelftestCandidates {
 };
 
 /// What to compare with the CPU with one thread on this machine: `auto` and `cpu` the CPU with more
-/// threads, `auto` also every usable device, alone and with tables cut into batches, and all of
-/// them together; `cuda` and `cuda:N` the devices alone. Devices do not fall back to the CPU here:
-/// what they cannot compute is a difference. Errors: those of choose_backend().
+/// threads, `auto` also every usable device, alone, with tables cut into batches, and with tables
+/// that come in small parts, and all of them together; `cuda` and `cuda:N` the devices alone.
+/// Devices do not fall back to the CPU here: what they cannot compute is a difference. Errors:
+/// those of choose_backend().
 Result<SelftestCandidates> selftest_candidates(const BackendChoice& choice);
 
 }  // namespace cupel
