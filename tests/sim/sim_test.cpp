@@ -687,6 +687,26 @@ TEST(Sim, HeldColumnsCountAsFree) {
   EXPECT_EQ(sim->free_bytes(), all);
 }
 
+// A pass that needs no scores, since no row weighs anything, leaves them behind: the next one finds
+// them all the same.
+TEST(Sim, ScoresThatNobodyWaitedFor) {
+  Spec spec;
+  spec.rows = 1000;
+  spec.weights = Weights::kF64;
+  OwnedTable table = make_table(spec, 1);
+  std::fill(table.weights_f64.begin(), table.weights_f64.end(), 0.0);
+  auto cpu = make_cpu_backend(1);
+  SimOptions options;
+  options.part_rows = 300;
+  auto sim = make_sim_backend(options);
+  sim->hold_columns(true);
+  expect_equal_states(sim->rank_tables(table.view, 0, 1), cpu->rank_tables(table.view, 0, 1),
+                      "weightless");
+  table.view.weights_f64 = nullptr;
+  expect_equal_states(sim->row_sums(table.view, all_row_specs(spec)[0]),
+                      cpu->row_sums(table.view, all_row_specs(spec)[0]), "left behind");
+}
+
 // Columns that are held are not copied again, and never taken for others.
 TEST(Sim, HeldColumnsAreThoseOfTheTable) {
   Spec spec;
