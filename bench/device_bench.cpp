@@ -351,6 +351,8 @@ std::vector<Case> Bench::cases() {
       {"auroc_f32_pageable", "AUROC, f32 + u8 in pageable host memory", shared, s.rows, auroc(),
        From::kPageable},
       {"auroc_f16", "AUROC, f16 + u8", f16, s.rows, auroc(), here, true},
+      {"auroc_f16_pinned", "AUROC, f16 + u8 in pinned host memory", f16, s.rows, auroc(),
+       From::kPinned, true},
       {"auroc_bf16", "AUROC, bf16 + u8", bf16, s.rows, auroc(), here, true},
       {"auroc_f64", "AUROC, f64 + u8", f64, s.fewer_rows, auroc(), here, true},
       {"auroc_weighted", "AUROC, f32 + u8 + f32 weights", weighted, s.fewer_rows, auroc(), here,
@@ -537,7 +539,7 @@ void Bench::compare() {
     } else if (name == "auroc_f16" || name == "auroc_bf16") {
       judge(record, "share of the copy bandwidth", record["share_of_copy"].get<double>(),
             {0.6, false, "x", ""});
-    } else if (name == "auroc_f32_pinned") {
+    } else if (name == "auroc_f32_pinned" || name == "auroc_f16_pinned") {
       judge(record, "share of the rate of pinned copies",
             record["share_of_pinned_copy"].get<double>(), {0.8, false, "x", ""});
     }

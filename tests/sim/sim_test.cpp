@@ -465,13 +465,14 @@ TEST(Sim, PartsOfMatrices) {
     for (const bool pinned : {false, true}) {
       for (const i64 classes : {3, 11, 70}) {
         for (const i64 part_rows : {1, 33, 256}) {
+          if (kSlow && (classes == 11 || part_rows == 256)) continue;
           SimOptions options;
           options.part_rows = part_rows;
           options.pinned = pinned;
           Spec spec;
           spec.order = order;
           spec.classes = classes;
-          spec.rows = part_rows == 1 ? 40 : (kSlow ? 3 : 5) * part_rows + 7;
+          spec.rows = part_rows == 1 ? 40 : 5 * part_rows + 7;
           spec.weights = pinned ? Weights::kF64 : Weights::kNone;
           spec.cells = pinned ? 1 : 3;
           spec.task = Task::kMultilabel;
