@@ -388,7 +388,7 @@ class PipelinesOn final : public Pipelines {
     issued_ = arrived_ = 0;
     scores_come_ = scores_come;
     if (coming.empty() && !scores_come) return;
-    i64 widest = scores_come ? host_.columns * size : 1;
+    i64 widest = scores_come ? std::max<i64>(host_.columns * size, 1) : 1;
     for (const Coming& column : coming) widest = std::max(widest, column.row_bytes);
     part_rows_ = exec_.part_rows();
     if (part_rows_ <= 0) {
@@ -409,7 +409,9 @@ class PipelinesOn final : public Pipelines {
       steps_.push_back({copies_.size()});
     }
     for (i64 first = 0; first < rows; first += part_rows_) {
-      if (scores_come) copies_.push_back(scores_copy(first, std::min(part_rows_, rows - first)));
+      if (scores_come && host_.columns > 0) {
+        copies_.push_back(scores_copy(first, std::min(part_rows_, rows - first)));
+      }
       steps_.push_back({copies_.size()});
     }
   }
