@@ -33,8 +33,11 @@ of a against negatives of b.
 """
 
 import argparse
+import copy
+import functools
 import math
 import re
+import statistics
 import struct
 import sys
 from decimal import Decimal, localcontext
@@ -274,10 +277,12 @@ def decision(table, rows, metric, threshold=None, k="5"):
 
 # ---- calibration ----------------------------------------------------------------------------------
 
-PRESETS = {"guo": (15, "right"), "torchmetrics": (15, "left"), "netcal": (10, "left"), "tfp": (15, "left"),
+SPLIT = "uncertainty_calibration"
+PRESETS = {SPLIT: (15, "right"), "guo": (15, "right"), "torchmetrics": (15, "left"), "netcal": (10, "left"), "tfp": (15, "left"),
            "sklearn": (5, "right"), "mapie": (49, "right")}  # fmt: skip
 OF_MOMENTS = {"smooth_ece", "spiegelhalter_z", "brier_skill"}
-CALIBRATION = {"ece", "ece_top_label", "mce", "rmsce", "average_ce", "classwise_ece", "ece_by_predicted_class"}
+SORTED = {"ace", "tace", "ece_sweep", "ks_calibration", "kuiper_calibration", "mmce", "skce"}
+CALIBRATION = {"ece", "ece_top_label", "mce", "rmsce", "average_ce", "classwise_ece", "ece_by_predicted_class", *SORTED}
 
 
 def bin_of(p, bins, closed, preset):
@@ -296,11 +301,39 @@ def bin_of(p, bins, closed, preset):
     raise AssertionError(p)
 
 
+def mass_bin_of(points, p, bins):
+    """The bin of equal mass of a confidence: the mass of smaller ones, counted for it alone."""
+    return bins * sum(w for q, _, w in points if q < p) // sum(w for _, _, w in points)
+
+
+def split_edges(points, bins):
+    """The upper edges of uncertainty-calibration's bins, written as its get_equal_bins and get_discrete_bins are."""
+    values = sorted(p for p, _, _ in points)
+    distinct = sorted(set(values))
+    if len(distinct) < len(values) / 4:
+        return [(a + b) / 2 for a, b in zip(distinct, distinct[1:])] + [1.0]
+    parts, sizes = min(bins, len(values)), []
+    for i in range(parts):
+        sizes.append(len(values) // parts + (i < len(values) % parts))
+    groups = [values[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(parts)]
+    return sorted({(a[-1] + b[0]) / 2 for a, b in zip(groups, groups[1:])} | {1.0})
+
+
 def gaps(points, bins, closed, preset):
     """(mass, accuracy - confidence, accuracy, rows) of each bin that has mass; points are (p, right, mass)."""
     held = {}
+    if preset == SPLIT:
+        edges = split_edges(points, bins)
+    elif preset == "mass":
+        at = {p: mass_bin_of(points, p, bins) for p in {p for p, _, w in points if w}}
     for p, right, w in points:
-        held.setdefault(bin_of(p, bins, closed, preset), []).append((Fraction(p), right, w))
+        if preset == SPLIT:
+            b = min(k for k, edge in enumerate(edges) if p <= edge)
+        elif preset == "mass":
+            b = at.get(p)
+        else:
+            b = bin_of(p, bins, closed, preset)
+        held.setdefault(b, []).append((Fraction(p), right, w))
     out = []
     for rows in held.values():
         mass = sum(w for _, _, w in rows)
@@ -316,17 +349,118 @@ def root(value):
         return Fraction((Decimal(value.numerator) / Decimal(value.denominator)).sqrt())
 
 
-def calibration(table, rows, metric, bins=None, closed=None, preset="", norm="l1", debias="false", reduction="mean",
-                weighting="mass"):  # fmt: skip
+def mean_gap(points, bins):
+    """Nixon's mean over ranges of equal mass of one class, or None."""
+    if not any(w for _, _, w in points):
+        return None
+    found = gaps(points, bins, "", "mass")
+    return sum(abs(g) for _, g, _, _ in found) / len(found)
+
+
+def sweep(points, weighted, binning="mass", norm="l1", most_bins="16384"):
+    points = [point for point in points if point[2]]
+    most = min(int(most_bins), 64 if weighted else max(len(points) - 1, 1))
+    chosen = 1
+
+    def binned(bins):
+        at = {}
+        for p, right, w in points:
+            b = mass_bin_of(points, p, bins) if binning == "mass" else bin_of(p, bins, "right", "")
+            at.setdefault(b, []).append((right, w))
+        return [Fraction(sum(w for right, w in at[b] if right), sum(w for _, w in at[b])) for b in sorted(at)]
+
+    for bins in range(2, most + 1):
+        accuracies = binned(bins)
+        if accuracies != sorted(accuracies):
+            break
+        chosen = bins
+    found = gaps(points, chosen, "right", "mass" if binning == "mass" else "")
+    total = sum(m for m, _, _, _ in found)
+    if norm == "l1":
+        return sum(m * abs(g) for m, g, _, _ in found) / total
+    return root(sum(m * g * g for m, g, _, _ in found) / total)
+
+
+def cumulative(points):
+    """C(t) for every confidence t, each summed anew, and 0 before the first."""
+    total = sum(w for _, _, w in points)
+    return [Fraction(0)] + [
+        sum((right - Fraction(p)) * w for p, right, w in points if p <= t) / total for t in {p for p, _, _ in points}
+    ]
+
+
+@functools.lru_cache(maxsize=None)
+def laplacian(distance, nu):
+    with localcontext() as context:
+        context.prec = 40
+        ratio = distance / nu
+        return Fraction((-Decimal(ratio.numerator) / Decimal(ratio.denominator)).exp())
+
+
+def kernel_error(points, weighted, metric, nu=None, estimator="unbiased"):
+    if metric == "mmce":
+        nu = nu or "0.4"
+    elif (nu is None or estimator == "unbiased") and (weighted or len(points) < 2):
+        raise Undefined("not_defined")
+    if nu is None:
+        nu = statistics.median(abs(p - q) for i, (p, _, _) in enumerate(points) for q, _, _ in points[:i])
+    scale = Fraction(nu)
+    if scale == 0:
+        raise Undefined("not_defined")
+    residuals = [((right - Fraction(p)) * w, Fraction(p)) for p, right, w in points]
+    total = sum(d * e * laplacian(abs(p - q), scale) for d, p in residuals for e, q in residuals)
+    mass = sum(w for _, _, w in points)
+    if metric == "mmce":
+        return root(max(total, Fraction(0)) / mass**2)
+    if estimator == "biased":
+        return total / mass**2
+    return (total - sum(d * d for d, _ in residuals)) / (mass * (mass - mass // len(points)))
+
+
+def sorted_metric(metric, sets, weighted, bins="15", threshold="0.01", **options):
+    if metric in ("ace", "tace"):
+        limit = float(threshold) if metric == "tace" else -1.0
+        found = [mean_gap([x for x in points if x[0] > limit], int(bins)) for points in sets]
+        found = [value for value in found if value is not None]
+        if not found:
+            raise Undefined("all_undefined")
+        return sum(found) / len(found)
+    (points,) = sets
+    if metric == "ece_sweep":
+        return sweep(points, weighted, **options)
+    if metric == "ks_calibration":
+        return max(abs(c) for c in cumulative(points))
+    if metric == "kuiper_calibration":
+        return max(cumulative(points)) - min(cumulative(points))
+    return kernel_error(points, weighted, metric, **options)
+
+
+def calibration(table, rows, metric, bins=None, closed=None, preset="", norm=None, debias=None, reduction="mean",
+                weighting="mass", binning=None, **options):  # fmt: skip
     masses([(1, None, w) for _, _, w in rows])  # undefined without rows or weight
-    assert not table.logits
     standard = PRESETS.get(preset, PRESETS["guo"])
-    how = (int(bins or standard[0]), closed or standard[1], preset)
+    how = (int(bins or standard[0]), closed or standard[1], "mass" if binning == "mass" else preset)
 
     def top(y, v):
         if table.task == "binary":
             return (v, y == 1) if v > 0.5 else (1.0 - v, y == 0)
         return max(v), v.index(max(v)) == y
+
+    if metric in SORTED:
+        if table.task == "binary":
+            sets = [[(v, y == 1, w) for y, v, w in rows]]
+        elif metric in ("ace", "tace"):
+            sets = [[(v[k], y == k, w) for y, v, w in rows] for k in range(table.width)]
+        else:
+            sets = [[(*top(y, v), w) for y, v, w in rows]]
+        options.update({k: v for k, v in (("bins", bins), ("norm", norm), ("binning", binning)) if v})
+        return sorted_metric(metric, sets, table.weighted, **options)
+    if preset == SPLIT:
+        if table.weighted:
+            raise Undefined("not_defined")
+        norm = norm or "l2"
+        debias = debias or ("true" if norm == "l2" and metric not in ("mce", "average_ce") else "false")
+    norm, debias = norm or "l1", debias or "false"
 
     if metric in ("classwise_ece", "ece_by_predicted_class"):
         sets = []
@@ -338,6 +472,10 @@ def calibration(table, rows, metric, bins=None, closed=None, preset="", norm="l1
         if reduction == "pooled":
             sets = [[point for points in sets for point in points]]
         errors = [(sum(m * abs(g) for m, g, _, _ in gaps(s, *how)), sum(w for _, _, w in s)) for s in sets]
+        if norm == "l2":
+            return root(sum(sum(m * g * g for m, g, _, _ in gaps(s, *how)) / sum(w for _, _, w in s) for s in sets) / len(sets))
+        if norm == "max":
+            return sum(max(abs(g) for _, g, _, _ in gaps(s, *how)) for s in sets) / len(sets)
         if weighting == "classes":
             own = [error / mass for error, mass in errors if mass]
             return sum(own) / len(own)
@@ -404,6 +542,13 @@ def of_moments(table, rows, metric, sigma=None):
     return (1 if difference > 0 else -1) * root(difference * difference / variance)
 
 
+def calibration_of_label(table, metric, rows, **options):
+    """A label of a multilabel table as the binary table that it is."""
+    binary = copy.copy(table)
+    binary.task = "binary"
+    return calibration(binary, rows, metric, **options)
+
+
 # ---- averages -----------------------------------------------------------------------------------
 
 
@@ -464,7 +609,7 @@ def split_metrics(text):
 class Table:
     """What the oracle knows of a case: rows (label, value or values, mass) and the groups of each."""
 
-    def __init__(self, case):
+    def __init__(self, case, probabilities=False):
         self.task = case.task
         columns = [Column(c) for c in case.columns.split()]
         names = {c.name for c in columns}
@@ -501,8 +646,18 @@ class Table:
                 label = int(label)
             self.rows.append((label, values, int(mass)))
             self.groups.append({n: row[n] for n in names})
-        if self.logits and self.task == "multiclass":
+        if self.logits and probabilities:
+            self.turn_into_probabilities()
+        elif self.logits and self.task == "multiclass":
             self.rank_by_softmax()
+
+    def turn_into_probabilities(self):
+        with localcontext() as context:
+            context.prec = 60
+            for i, (y, values, w) in enumerate(self.rows):
+                e = [Decimal(v).exp() for v in (values if self.width else [values, 0])]
+                p = [float(x / sum(e)) for x in e]
+                self.rows[i] = (y, p if self.width else p[0], w)
 
     def rank_by_softmax(self):
         """Replaces logits by ranks of their softmax: only its order is used, never its value."""
@@ -560,13 +715,19 @@ def expected_lines(case):
     lines = []
     by_class = "--by-class" in case.options
     columns = option(case, "--group").split(",") if "--group" in case.options else []
-    segments = [("", table.rows)]
-    for c in columns:
-        segments += [(f" group={c}:{v[0]}", table.subset([c], v)) for v in table.values_of([c])]
-    if "--intersect" in case.options:
-        for v in table.values_of(columns):
-            name = ",".join(f"{c}:{x}" for c, x in zip(columns, v))
-            segments.append((f" group={name}", table.subset(columns, v)))
+
+    def segments_of(table):
+        segments = [("", table.rows)]
+        for c in columns:
+            segments += [(f" group={c}:{v[0]}", table.subset([c], v)) for v in table.values_of([c])]
+        if "--intersect" in case.options:
+            for v in table.values_of(columns):
+                name = ",".join(f"{c}:{x}" for c, x in zip(columns, v))
+                segments.append((f" group={name}", table.subset(columns, v)))
+        return segments
+
+    segments = segments_of(table)
+    confident = segments_of(Table(case, probabilities=True)) if table.logits else segments
 
     def add(key, tolerance, compute):
         try:
@@ -592,12 +753,25 @@ def expected_lines(case):
         if metric == "es_auroc":
             add("es_auroc", tolerance, lambda: equity_scaled(table, columns))
             continue
+        if metric in CALIBRATION:
+            # A probability from a logit is a double within a few units in the last place.
+            tolerance = " rel=1e-13"
+            if table.logits or metric in ("mmce", "skce"):
+                tolerance = " rel=1e-11"
+            if table.task == "multilabel":
+                average = average or "macro"
+                text += f" average={average}"
+            for (group, _), (_, rows) in zip(segments, confident):
+                if table.task == "multilabel":
+                    value = functools.partial(calibration_of_label, table, metric)
+                    add(metric + text + group, tolerance, lambda: averaged(table, rows, value, options, average))
+                else:
+                    add(metric + text + group, tolerance, lambda: calibration(table, rows, metric, **options))
+            continue
         for group, rows in segments:
             if metric in OF_MOMENTS:
                 close = " rel=1e-5" if metric == "smooth_ece" else " rel=1e-11"
                 add(metric + text + group, close, lambda: of_moments(table, rows, metric, **options))
-            elif metric in CALIBRATION:
-                add(metric + text + group, " rel=1e-13", lambda: calibration(table, rows, metric, **options))
             elif metric not in RANKING:
                 add(metric + text + group, tolerance, lambda: decision(table, rows, metric, **options))
             elif table.task == "binary":
@@ -1021,11 +1195,118 @@ def of_second_moments():
     return cases
 
 
+MASS = "ece(binning=mass),ece(binning=mass,norm=l2),mce(binning=mass),rmsce(binning=mass),average_ce(binning=mass)"
+SWEPT = "ece_sweep,ece_sweep(norm=l2),ece_sweep(binning=width),ece_sweep(binning=width,norm=l2)"
+CUMULATIVE = "ks_calibration,kuiper_calibration"
+KERNEL = "mmce,mmce(nu=0.05),skce(nu=0.4,estimator=biased),skce(nu=0.4),skce,skce(estimator=biased)"
+EVERY_SORTED = f"{MASS},ece_top_label(binning=mass),ace,tace,{SWEPT},{CUMULATIVE}"
+OF_SORTED_CLASSES = (f"{MASS},classwise_ece(binning=mass),classwise_ece(binning=mass,norm=l2),"
+                     "classwise_ece(binning=mass,norm=max,bins=4),ece_by_predicted_class(binning=mass,bins=4),"
+                     "ece_by_predicted_class(binning=mass,weighting=classes),"
+                     f"ace,ace(bins=3),tace,tace(threshold=0.2),{SWEPT},{CUMULATIVE},mmce")  # fmt: skip
+
+
+def wrong_binning():
+    def wrong(name, description, metrics, text, columns=SCORE, rows=FOUR_ROWS, **more):
+        return Case(name, description, metrics, columns, rows, error=f"2 {text}", **more)
+
+    several = dict(columns="label:i64 probs[3]:f32", rows="0 0.5 0.25 0.25\n2 0.25 0.25 0.5", task="multiclass")
+    return [
+        wrong("mass_closed", "edges have no side where ties share a bin", "ece(binning=mass,closed=left)", "closed"),
+        wrong("mass_preset", "a preset has its own bins", "ece(binning=mass,preset=netcal)", "'ece' takes preset="),
+        wrong("mass_pooled", "no sorted set of all classes", "classwise_ece(binning=mass,reduction=pooled)",
+              "reduction=pooled", **several),
+        wrong("split_classwise", "of one set alone", f"classwise_ece(preset={SPLIT})", f"preset={SPLIT}", **several),
+        wrong("split_l1_debias", "debiasing is of squares", f"ece(preset={SPLIT},norm=l1,debias=true)", "debias=true"),
+        wrong("skce_multiclass", "the kernel of scalars", "skce", "'skce' is not defined for a multiclass", **several),
+    ]  # fmt: skip
+
+
+def calibrated_in_order():
+    """What reads sorted confidences: wrong usage, the examples of the definitions, what is at the edge, seeded rows."""
+    random = Random(20240701)
+    split = [f"{int(random.random() < 0.5)} {random.randrange(0, 4001) / 4000}" for _ in range(97)]
+    few = "1 .5 0\n0 .25 1\n1 .25 2\n0 .75 0.5\n1 .75 0\n1 .9 3\n0 .6 0.25\n0 0 0\n1 1 0"
+    cases = wrong_binning() + [
+        Case("sorted_example_h", "example H: equal confidences share a bin, sizes 3, 3, 2 and 2",
+             f"{EVERY_SORTED},ece(binning=mass,bins=4),mce(binning=mass,bins=4),ece(binning=mass,bins=1),"
+             f"ece(binning=mass,bins=10),ece(binning=mass,bins=1000),rmsce(binning=mass,bins=4,debias=true),"
+             f"ece(preset={SPLIT}),ece(preset={SPLIT},bins=4),{KERNEL},ece_sweep(most_bins=2)",
+             "label:i64 score:f64", EXAMPLE_H),
+        Case("sorted_example_i", "example I: two values, a bin for each however many bins there are",
+             f"rmsce(binning=mass,bins=2,debias=true),rmsce(preset={SPLIT}),rmsce(binning=mass,debias=true)",
+             "label:i64 score:f64", [f"{int(i < n)} {p}" for p, n in ((".3", 18), (".7", 30)) for i in range(50)]),
+        Case("sorted_example_c", "example C: equal mass by class and by predicted class", OF_SORTED_CLASSES,
+             "label:i64 probs[3]:f64", [f"{y} {r}" for y, r in zip((0, 0, 1, 1, 2, 2), EXAMPLE_C)], "multiclass"),
+        Case("sorted_edges", "confidences 0, k/B and 1, with repeats", EVERY_SORTED, "label:i64 score:f64",
+             [f"{k * b % 3 % 2} {k / b!r}" for b in (1, 3, 5, 10) for k in range(b + 1)]),
+        Case("sorted_one_row", "one row: one bin, no pair", f"{EVERY_SORTED},{KERNEL},ece(preset={SPLIT},bins=4)",
+             "label:i64 score:f64", "1 0.375"),
+        Case("sorted_one_value", "all confidences equal: one bin, median distance 0",
+             f"{EVERY_SORTED},{KERNEL},rmsce(preset={SPLIT})", "label:i64 score:f32",
+             "1 .25\n0 .25\n0 .25\n1 .25\n0 .25"),
+        Case("sorted_perfect", "accuracies rise with every bin: the sweep ends at its limit", SWEPT, SCORE,
+             [f"{int(i > 6)} {i / 16}" for i in range(16)]),
+        Case("sorted_below_threshold", "nothing above the threshold", "tace,tace(threshold=0.5),ace", SCORE,
+             "1 0.005\n0 0.001\n0 0.01"),
+        Case("sorted_no_rows", "no row", f"{EVERY_SORTED},mmce,skce", "label:i64 score:f64", []),
+        Case("sorted_no_weight", "all weights are zero", f"{EVERY_SORTED},mmce,skce", "label:i64 score:f64 weight:f64",
+             "1 .5 0\n0 .25 0"),
+        Case("sorted_zero_weights", "rows without weight are in no bin and no pair",
+             f"{EVERY_SORTED},mmce,skce,skce(nu=0.4),skce(nu=0.4,estimator=biased),ece(preset={SPLIT})",
+             "label:i64 score:f64 weight:f64", few),
+        Case("sorted_logits", "binary logits, some so large that their probabilities are equal",
+             f"{EVERY_SORTED},mmce,skce(nu=0.4)", "label:i64 logits:f64",
+             "1 -3.5\n0 -120\n1 0\n0 -0.0\n1 50\n0 60\n0 -1\n0 2.5\n1 2.5\n1 -0.5\n0 0.125\n1 900"),
+        Case("sorted_split", "cuts between values, at ties and at neighbouring values",
+             f"ece(preset={SPLIT}),rmsce(preset={SPLIT}),rmsce(preset={SPLIT},bins=20),ece(preset={SPLIT},norm=l1),"
+             f"mce(preset={SPLIT}),average_ce(preset={SPLIT},bins=40),ece_top_label(preset={SPLIT}),"
+             f"ece(preset={SPLIT},debias=false),ece(preset={SPLIT},bins=97)", "label:i64 score:f64", split),
+        Case("sorted_split_neighbours", "halfway between neighbouring doubles is one of them", f"ece(preset={SPLIT},bins=2),"
+             f"mce(preset={SPLIT},bins=3),ece(preset={SPLIT},norm=l1)", "label:i64 score:f64",
+             "1 0.5\n0 0.5000000000000001\n1 0.5000000000000002\n0 0.49999999999999994\n1 0.4999999999999999\n0 0.5000000000000003"),
+        Case("sorted_split_discrete", "fewer than a quarter distinct: a bin each", f"ece(preset={SPLIT}),"
+             f"rmsce(preset={SPLIT},bins=2),mce(preset={SPLIT})", "label:i64 score:f64",
+             [f"{k % 3 % 2} {k % 5 / 8}" for k in range(60)]),
+        Case("sorted_multiclass_logits", "softmax of three classes", OF_SORTED_CLASSES, "label:i64 logits[3]:f32",
+             "0 10 11.5 8\n0 -3 -4.25 -5\n1 -20 -18 -19.5\n1 0.5 0.125 -0.75\n2 100 101 102.5\n2 -0.25 0.75 0\n"
+             "0 -3 -4.25 -5\n1 30 28.5 10", "multiclass"),
+    ]  # fmt: skip
+    rows = []
+    for _ in range(150):
+        p = random.randrange(0, 257) / 256
+        rows.append(f"{int(random.random() < p)} {p} {random.choice('abc')}")
+    cases.append(Case("seeded_sorted", "150 rows on 257 values, three groups",
+                      f"{EVERY_SORTED},{KERNEL},ece(preset={SPLIT})", "label:u8 score:f32 g:str", rows,
+                      options="--group g"))  # fmt: skip
+    rows = [f"{r} {random.randrange(0, 17) / 8}" for r in rows]
+    cases.append(Case("seeded_sorted_weighted", "the same with weights in eighths, some zero",
+                      f"{EVERY_SORTED},mmce,skce(nu=0.4,estimator=biased),skce", "label:u8 score:f32 g:str weight:f64",
+                      rows, options="--group g"))  # fmt: skip
+    rows = []
+    for _ in range(200):
+        y = skewed_class(random, 5)
+        rows.append(f"{y} {simplex(random, y, 5)} {random.randrange(0, 9) / 4} {random.choice('ab')}")
+    cases.append(Case("seeded_sorted_multiclass", "200 rows, five skewed classes, weights in quarters",
+                      OF_SORTED_CLASSES, "label:i64 probs[5]:f32 weight:f32 g:str", rows, "multiclass",
+                      "--group g"))  # fmt: skip
+    rows = []
+    for _ in range(120):
+        labels = [int(random.random() < share) for share in (0.5, 0.2, 0.8)]
+        scores = [random.randrange(0, 65) / 64 for _ in labels]
+        rows.append(" ".join([*map(str, labels), *map(str, scores), random.choice("ab")]))
+    cases.append(Case("seeded_sorted_multilabel", "120 rows, three labels, each sorted for itself and all together",
+                      "ece(binning=mass),ece(binning=mass,average=micro),ece_top_label(binning=mass),ace,"
+                      "ks_calibration,ks_calibration(average=micro),mmce,ece_sweep,skce(nu=0.4)",
+                      "label[3]:u8 probs[3]:f32 g:str", rows, "multilabel", "--group g"))  # fmt: skip
+    return cases
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
-                of_second_moments)  # fmt: skip
+                of_second_moments, calibrated_in_order)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

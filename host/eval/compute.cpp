@@ -10,6 +10,7 @@
 
 #include "eval/samples.hpp"
 #include "eval/scopes.hpp"
+#include "eval/sorted_confidences.hpp"
 #include "metric/ranking.hpp"
 
 namespace cupel {
@@ -44,6 +45,9 @@ struct Entry {
   std::vector<ScopedValue> averaged;  ///< [scope]
   std::vector<std::vector<ScopedValue>> by_class;  ///< [scope][problem]; empty: no such values
   std::vector<EvalResult> pairs;                   ///< xauc
+  /// [scope][problem][set], where sorted confidences are asked for. Of several labels, one problem
+  /// more: all of them pooled.
+  std::vector<std::vector<std::vector<ReducedSet>>> sets;
 
   const Metric& metric() const { return *spec->metric; }
   MetricScope scope() const { return spec->metric->scope(); }
@@ -76,10 +80,19 @@ class Computer {
       if ((ranked || per_label) && view().task != Task::kBinary) {
         entry.by_class.assign(scopes_.all.size(), std::vector<ScopedValue>(problems()));
       }
+      if (entry.needs.confidences) {
+        const i64 sets = view().task == Task::kMulticlass
+                             ? bin_sets(*entry.needs.confidences, view().classes)
+                             : 1;
+        const std::size_t of = view().task == Task::kMultilabel ? problems() + 1 : 1;
+        const std::vector<ReducedSet> none(static_cast<std::size_t>(sets));
+        entry.sets.assign(scopes_.all.size(), std::vector<std::vector<ReducedSet>>(of, none));
+      }
     }
     if (auto done = compute_rankings(); !done) return done.error();
     if (auto done = compute_one_against_one(); !done) return done.error();
     if (auto done = compute_samples(); !done) return done.error();
+    if (auto done = compute_top_confidences(); !done) return done.error();
     if (auto done = compute_rows(); !done) return done.error();
     average_classes();
     return results();
@@ -238,9 +251,11 @@ class Computer {
     return scoped;
   }
 
-  ScopedValue finish_rows(const Entry& entry, const RowSums& sums, bool binary) const {
+  ScopedValue finish_rows(const Entry& entry, const RowSums& sums, bool binary, std::size_t scope,
+                          std::size_t problem) const {
     Evidence e = evidence();
     e.rows = &sums;
+    if (!entry.sets.empty()) e.sets = entry.sets[scope][problem];
     ScopedValue scoped;
     scoped.value = entry.metric().finish(e, entry.spec->options);
     scoped.params = shown_params(entry, e);
@@ -283,12 +298,13 @@ class Computer {
     const auto needs_ranking = [&](const Entry& e) {
       return e.scope() == MetricScope::kPairs ||
              (e.scope() == MetricScope::kRanking &&
-              (e.average <= Average::kMicro || request_.by_class));
+              (e.average <= Average::kMicro || request_.by_class)) ||
+             sorts_rankings(e);
     };
     if (!any(needs_ranking)) return {};
     const bool needs_tables = any([&](const Entry& e) {
-      return needs_ranking(e) &&
-             (e.needs.table || e.average == Average::kMicro || e.scope() == MetricScope::kPairs);
+      return needs_ranking(e) && (e.needs.table || e.average == Average::kMicro ||
+                                  e.scope() == MetricScope::kPairs || sorts_rankings(e));
     });
     for (const PreparedTable& part : parts_) {
       const ScoreKind kind = score_kind(part.view);
@@ -309,6 +325,7 @@ class Computer {
     states_.push_back(fmt::format("{} rank table{} x {} cell{}", problems(),
                                   problems() == 1 ? "" : "s", cells_.size(),
                                   cells_.size() == 1 ? "" : "s"));
+    const bool ranks = any([](const Entry& e) { return e.scope() == MetricScope::kRanking; });
     const bool micro = any([](const Entry& e) { return e.average == Average::kMicro; });
     std::vector<RankTable> micro_tables(micro ? scopes_.all.size() : 0);
     const i64 block = block_size();
@@ -325,7 +342,11 @@ class Computer {
           tables.push_back(std::move(*merged));
         }
         for (std::size_t s = 0; s < tables.size(); ++s) {
-          store_ranking(s, static_cast<std::size_t>(p), summarise(tables[s], queries_), &tables[s]);
+          if (ranks) {
+            const RankSummary summary = summarise(tables[s], queries_);
+            store_ranking(s, static_cast<std::size_t>(p), summary, &tables[s]);
+          }
+          reduce_ranking(s, static_cast<std::size_t>(p), tables[s]);
           if (!micro) continue;
           if (auto done = micro_tables[s].merge(tables[s]); !done) return done.error();
         }
@@ -335,6 +356,7 @@ class Computer {
     }
     for (std::size_t s = 0; s < micro_tables.size(); ++s) {
       const RankSummary summary = summarise(micro_tables[s], queries_);
+      if (view().task == Task::kMultilabel) reduce_ranking(s, problems(), micro_tables[s]);
       for (Entry& entry : entries_) {
         if (entry.average != Average::kMicro || entry.scope() != MetricScope::kRanking) continue;
         entry.averaged[s] = finish_ranking(entry, summary, &micro_tables[s]);
@@ -400,6 +422,67 @@ class Computer {
         detail = Detail(std::move(relation));
       }
     }
+  }
+
+  // ---- sorted confidences
+  // ------------------------------------------------------------------------
+
+  /// Whether the tables of the rankings hold the confidences that a metric asks for, sorted.
+  bool sorts_rankings(const Entry& entry) const {
+    return entry.needs.confidences &&
+           (view().task != Task::kMulticlass || *entry.needs.confidences == BinPoints::kEachClass);
+  }
+
+  static void reduce_into(const Entry& entry, const SortedConfidences& set, ReducedSet& out) {
+    if (set.are_probabilities()) out = entry.metric().reduce(set, entry.spec->options);
+    out.rows = set.rows();
+  }
+
+  void reduce_ranking(std::size_t scope, std::size_t problem, const RankTable& table) {
+    const bool multiclass = view().task == Task::kMulticlass;
+    // Multiclass logits are ranked by their softmax.
+    const ScoreMeaning meaning =
+        view().logits && !multiclass ? ScoreMeaning::kLogit : ScoreMeaning::kProbability;
+    for (Entry& entry : entries_) {
+      if (!sorts_rankings(entry)) continue;
+      const ConfidenceOf of = *entry.needs.confidences == BinPoints::kTop ? ConfidenceOf::kTop
+                                                                          : ConfidenceOf::kPositive;
+      auto& problems = entry.sets[scope];
+      reduce_into(entry, SortedConfidences(table, meaning, of),
+                  multiclass ? problems[0][problem] : problems[problem][0]);
+    }
+  }
+
+  /// Multiclass: of the predicted class, all together and apart by it.
+  Result<void> compute_top_confidences() {
+    const auto asks = [&](BinPoints points) {
+      return view().task == Task::kMulticlass &&
+             any([points](const Entry& e) { return e.needs.confidences == points; });
+    };
+    const bool all = asks(BinPoints::kTop);
+    const bool by_predicted = asks(BinPoints::kByPredicted);
+    if (!all && !by_predicted) return {};
+    states_.push_back(fmt::format("sorted top confidences x {} cell{}", cells_.size(),
+                                  cells_.size() == 1 ? "" : "s"));
+    auto tables = top_tables(parts_, {cells_.size(), cell_map_}, all, by_predicted, backend_,
+                             request_.threads);
+    if (!tables) return tables.error();
+    for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+      for (const auto points : {BinPoints::kTop, BinPoints::kByPredicted}) {
+        const auto& of = points == BinPoints::kTop ? tables->all : tables->by_predicted;
+        for (i64 set = 0; of && set < of->sets; ++set) {
+          const auto table = of->of(scopes_.all[s].cells, set, weighted());
+          if (!table) return table.error();
+          const SortedConfidences confidences(*table, ScoreMeaning::kProbability,
+                                              ConfidenceOf::kPositive);
+          for (Entry& entry : entries_) {
+            if (entry.needs.confidences != points) continue;
+            reduce_into(entry, confidences, entry.sets[s][0][static_cast<std::size_t>(set)]);
+          }
+        }
+      }
+    }
+    return {};
   }
 
   static std::string group_label(const Scope& scope) {
@@ -619,14 +702,14 @@ class Computer {
         if (entry.scope() != MetricScope::kRows) continue;
         if (!multilabel || entry.subset) {
           entry.averaged[s] = finish_rows(entry, merged[entry.subset ? problems() : 0],
-                                          view().task == Task::kBinary);
+                                          view().task == Task::kBinary, s, 0);
           continue;
         }
         for (std::size_t p = 0; p < problems(); ++p) {
-          entry.by_class[s][p] = finish_rows(entry, merged[p], true);
+          entry.by_class[s][p] = finish_rows(entry, merged[p], true, s, p);
         }
         if (entry.average == Average::kMicro) {
-          entry.averaged[s] = finish_rows(entry, micro, true);
+          entry.averaged[s] = finish_rows(entry, micro, true, s, problems());
           entry.averaged[s].n = static_cast<i64>(merged[0].rows);
         }
       }

@@ -1,12 +1,14 @@
-// Calibration errors of equal-width bins: how far confidences are from the shares that were right.
-// All of them read the same sums; they differ in which confidences are binned and how gaps are
-// joined.
+// Calibration errors of bins, of equal width or of equal mass: how far confidences are from the
+// shares that were right. All of them read the same sums; they differ in which confidences are
+// binned and how gaps are joined.
 #include <array>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "metric/list.hpp"
 #include "metric/rows.hpp"
+#include "metric/sorted_bins.hpp"
 
 namespace cupel {
 namespace {
@@ -21,12 +23,17 @@ const std::vector<Task> kEveryTask{Task::kBinary, Task::kMulticlass, Task::kMult
 const std::vector<Task> kBinaryTasks{Task::kBinary, Task::kMultilabel};
 const std::vector<Task> kMulticlassTask{Task::kMulticlass};
 
+/// How confidences are put into bins: of equal width, of equal mass, or as uncertainty-calibration
+/// does it.
+enum class BinRule : u8 { kWidth, kMass, kSplit };
+
 /// Which bins there are, and where the confidences 0 and 1 belong.
 struct Binning {
   i64 bins = 15;
   bool closed_left = false;
   bool zeros_apart = false;
   bool ones_apart = false;
+  BinRule rule = BinRule::kWidth;
 };
 
 struct Preset {
@@ -34,12 +41,15 @@ struct Preset {
   Binning binning;
 };
 /// What other libraries do, read from their code: METRICS of the design, section 3.1.
-constexpr std::array<Preset, 6> kPresets{{{"guo", {15, false, false, false}},
-                                          {"torchmetrics", {15, true, false, true}},
-                                          {"netcal", {10, true, false, false}},
-                                          {"tfp", {15, true, false, false}},
-                                          {"sklearn", {5, false, false, false}},
-                                          {"mapie", {49, false, true, false}}}};
+constexpr std::string_view kSplitPreset = "uncertainty_calibration";
+constexpr std::array<Preset, 7> kPresets{
+    {{"guo", {15, false, false, false}},
+     {"torchmetrics", {15, true, false, true}},
+     {"netcal", {10, true, false, false}},
+     {"tfp", {15, true, false, false}},
+     {"sklearn", {5, false, false, false}},
+     {"mapie", {49, false, true, false}},
+     {kSplitPreset, {15, false, false, false, BinRule::kSplit}}}};
 
 Binning binning_of(const Options& options) {
   Binning binning;
@@ -48,12 +58,20 @@ Binning binning_of(const Options& options) {
   }
   if (options.given("bins")) binning.bins = options.integer("bins");
   if (options.given("closed")) binning.closed_left = options.text("closed") == "left";
+  if (options.text("binning") == "mass") binning.rule = BinRule::kMass;
   return binning;
 }
 
 std::vector<OptionSpec> binning_options() {
   return {
       {"bins", OptionType::kInteger, "15", {}, 1, static_cast<double>(kMostBins), "how many bins"},
+      {"binning",
+       OptionType::kChoice,
+       "width",
+       {"width", "mass"},
+       0,
+       0,
+       "bins of equal width, or of equal mass with ties in one bin"},
       {"closed",
        OptionType::kChoice,
        "right",
@@ -64,7 +82,7 @@ std::vector<OptionSpec> binning_options() {
       {"preset",
        OptionType::kChoice,
        "",
-       {"guo", "torchmetrics", "netcal", "tfp", "sklearn", "mapie"},
+       {"guo", "torchmetrics", "netcal", "tfp", "sklearn", "mapie", kSplitPreset},
        0,
        0,
        "bins, edges and ends as that library has them"}};
@@ -83,13 +101,13 @@ OptionSpec norm_option(std::string_view standard) {
 struct Bin {
   double low = 0;
   double high = 0;
-  u64 rows = 0;
+  std::optional<u64> rows = 0;  ///< not known of ranges of sorted confidences with weights
   Integer mass = 0;
   Integer right = 0;
   Integer confidence = 0;  ///< in units of 2^-kConfidenceBits
 
   void add(const BinTotals& totals, std::size_t at) {
-    rows += totals.rows[at];
+    *rows += totals.rows[at];
     mass += exact::integer(totals.mass[at]);
     right += exact::integer(totals.right[at]);
     confidence += exact::integer(totals.confidence[at]);
@@ -123,6 +141,25 @@ std::vector<Bin> bins_of(const BinTotals& totals, const Binning& binning, i64 se
   return bins;
 }
 
+/// The bins that ranges of sorted confidences are.
+std::vector<Bin> bins_of(const std::vector<ConfidenceRange>& ranges, bool weighted) {
+  std::vector<Bin> bins;
+  for (const ConfidenceRange& range : ranges) {
+    Bin bin;
+    bin.low = range.low;
+    bin.high = range.high;
+    bin.rows = weighted ? std::nullopt : std::optional(static_cast<u64>(range.mass));
+    bin.mass = exact::integer(range.mass);
+    bin.right = exact::integer(range.right);
+    bin.confidence = exact::integer(range.confidence);
+    bins.push_back(std::move(bin));
+  }
+  return bins;
+}
+
+/// The bins of each set.
+using BinsOfSet = std::function<std::vector<Bin>(i64 set)>;
+
 Integer total_mass(const std::vector<Bin>& bins) {
   Integer total = 0;
   for (const Bin& bin : bins) total += bin.mass;
@@ -145,9 +182,9 @@ double mean_square(const std::vector<Bin>& bins, bool debias) {
     const double gap = bin.gap();
     double square = gap * gap;
     if (debias) {
-      if (bin.rows < 2) continue;
+      if (*bin.rows < 2) continue;
       const double accuracy = exact::to_double(bin.right, bin.mass);
-      square -= accuracy * (1 - accuracy) / (static_cast<double>(bin.rows) - 1);
+      square -= accuracy * (1 - accuracy) / (static_cast<double>(*bin.rows) - 1);
     }
     sum += exact::to_double(bin.mass, total) * square;
   }
@@ -172,8 +209,13 @@ double error_of(const std::vector<Bin>& bins, std::string_view norm, bool debias
 Detail::List diagram_of(const std::vector<Bin>& bins, bool weighted) {
   Detail::List list;
   for (const Bin& bin : bins) {
-    if (bin.rows == 0) continue;
-    Detail::Object described{{"low", bin.low}, {"high", bin.high}, {"n", bin.rows}};
+    if (bin.rows == u64{0}) continue;
+    Detail::Object described{{"low", bin.low}, {"high", bin.high}};
+    if (bin.rows) {
+      described.emplace_back("n", *bin.rows);
+    } else {
+      described.emplace_back("weight", exact::to_double(bin.mass, Integer(1) << 64U));
+    }
     if (bin.mass == 0) {
       list.emplace_back(std::move(described));
       continue;
@@ -185,7 +227,7 @@ Detail::List diagram_of(const std::vector<Bin>& bins, bool weighted) {
     described.emplace_back("gap", bin.gap());
     // Wilson's interval is one of counts.
     if (!weighted) {
-      const double n = static_cast<double>(bin.rows);
+      const double n = static_cast<double>(*bin.rows);
       const double z2 = kWilsonZ * kWilsonZ;
       const double centre = (accuracy + z2 / (2 * n)) / (1 + z2 / n);
       const double half =
@@ -202,28 +244,67 @@ Detail::List diagram_of(const std::vector<Bin>& bins, bool weighted) {
 class BinnedMetric : public Metric {
  public:
   MetricScope scope() const override { return MetricScope::kRows; }
-  Result<Needs> needs(const Options& options, Task task, i64, bool) const override {
-    if (options.has("preset") && options.given("closed")) {
-      return usage_error(fmt_both(info().name, "closed"), "leave one of them out");
+  Result<Needs> needs(const Options& options, Task task, i64, bool logits) const override {
+    for (const char* option : {"closed", "binning"}) {
+      if (options.has("preset") && options.given(option)) {
+        return usage_error(fmt_both(info().name, option), "leave one of them out");
+      }
     }
-    if (options.flag("debias") && norm(options) != "l2") {
-      return usage_error("debias=true of '" + std::string(info().name) + "' needs norm=l2");
+    const Binning binning = binning_of(options);
+    const std::string name(info().name);
+    if (binning.rule == BinRule::kMass && options.given("closed")) {
+      return usage_error("closed= of '" + name + "' is for bins of equal width",
+                         "leave out closed= or binning=mass");
+    }
+    if (binning.rule == BinRule::kSplit && bin_sets(points(task), 2) != 1) {
+      return usage_error("preset=uncertainty_calibration of '" + name +
+                         "' needs one set of confidences, and here each class has one");
+    }
+    if (binning.rule != BinRule::kWidth && options.text("reduction") == "pooled") {
+      return usage_error("reduction=pooled of '" + name + "' needs bins of equal width");
+    }
+    if (debias(options) && norm(options) != "l2") {
+      return usage_error("debias=true of '" + name + "' needs norm=l2");
     }
     Needs needs;
-    // Says which rows hold no probabilities.
-    needs.rows.brier = true;
-    needs.rows.bins = {query(options, task)};
+    if (binning.rule == BinRule::kWidth) {
+      // Says which rows hold no probabilities.
+      needs.rows.brier = true;
+      needs.rows.bins = {query(options, task)};
+    } else {
+      needs.rows.brier = !logits;
+      needs.confidences = points(task);
+    }
     return needs;
+  }
+  ReducedSet reduce(const SortedConfidences& set, const Options& options) const override {
+    const Binning binning = binning_of(options);
+    ReducedSet reduced;
+    if (binning.rule == BinRule::kMass) {
+      reduced.ranges = mass_ranges(set, binning.bins);
+    } else if (!set.weighted()) {
+      reduced.ranges = split_ranges(set, binning.bins);
+    }
+    return reduced;
   }
   Detail::Object params(const Options& options, const Evidence&) const override {
     const Binning binning = binning_of(options);
     Detail::Object params{{"bins", binning.bins},
-                          {"binning", "width"},
-                          {"closed", binning.closed_left ? "left" : "right"}};
+                          {"binning", binning.rule == BinRule::kWidth ? "width" : "mass"}};
+    if (binning.rule != BinRule::kMass) {
+      params.emplace_back("closed", binning.closed_left ? "left" : "right");
+    }
     if (binning.zeros_apart) params.emplace_back("zeros", "own bin");
     if (binning.ones_apart) params.emplace_back("ones", "own bin");
     for (auto& [name, value] : options.params()) {
-      if (name != "bins" && name != "closed") params.emplace_back(name, value);
+      if (name == "bins" || name == "closed" || name == "binning") continue;
+      if (name == "norm") {
+        params.emplace_back(name, std::string(norm(options)));
+      } else if (name == "debias") {
+        params.emplace_back(name, debias(options));
+      } else {
+        params.emplace_back(name, value);
+      }
     }
     return params;
   }
@@ -233,26 +314,46 @@ class BinnedMetric : public Metric {
       return MetricValue::none(why);
     }
     if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
-    if (options.flag("debias") && sums.weighted) return MetricValue::none(Undefined::kNotDefined);
-    return value_of(bins_of_query(evidence, query(options, evidence.task)), sums.weighted, options,
+    const Binning binning = binning_of(options);
+    if (sums.weighted && (debias(options) || binning.rule == BinRule::kSplit)) {
+      return MetricValue::none(Undefined::kNotDefined);
+    }
+    if (binning.rule != BinRule::kWidth) {
+      const auto bins = [&](i64 set) {
+        return bins_of(evidence.sets[static_cast<std::size_t>(set)].ranges, sums.weighted);
+      };
+      return value_of(bins, sums.weighted, options, evidence.classes);
+    }
+    const BinTotals& totals = bins_of_query(evidence, query(options, evidence.task));
+    if (options.text("reduction") == "pooled") {
+      const BinTotals pooled = pooled_bins(totals, binning, evidence.classes);
+      return value_of([&](i64) { return bins_of(pooled, binning, 0); }, sums.weighted, options, 1);
+    }
+    return value_of([&](i64 set) { return bins_of(totals, binning, set); }, sums.weighted, options,
                     evidence.classes);
   }
 
  protected:
   virtual BinPoints points(Task task) const = 0;
-  virtual MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
+  virtual MetricValue value_of(const BinsOfSet& bins_of_set, bool weighted, const Options& options,
                                i64 classes) const = 0;
-  /// The norm that takes effect.
-  virtual std::string_view norm(const Options& options) const { return options.text("norm"); }
+  /// The norm that takes effect: uncertainty-calibration's is l2.
+  virtual std::string_view norm(const Options& options) const {
+    return takes_split_standard(options, "norm") ? "l2" : options.text("norm");
+  }
+  /// Whether it is debiased: uncertainty-calibration does so where the norm is l2.
+  bool debias(const Options& options) const {
+    return takes_split_standard(options, "debias") ? norm(options) == "l2" : options.flag("debias");
+  }
 
   BinQuery query(const Options& options, Task task) const {
     const Binning binning = binning_of(options);
     return {points(task), binning.bins, binning.closed_left};
   }
 
-  MetricValue of_one_set(const BinTotals& totals, bool weighted, const Options& options) const {
-    const std::vector<Bin> bins = bins_of(totals, binning_of(options), 0);
-    MetricValue value = MetricValue::of(error_of(bins, norm(options), options.flag("debias")));
+  MetricValue of_one_set(const std::vector<Bin>& bins, bool weighted,
+                         const Options& options) const {
+    MetricValue value = MetricValue::of(error_of(bins, norm(options), debias(options)));
     if (bins.size() <= kMostShownBins) {
       value.details.emplace_back("bins", diagram_of(bins, weighted));
     }
@@ -260,6 +361,33 @@ class BinnedMetric : public Metric {
   }
 
  private:
+  /// Whether the preset decides an option that the metric has and the caller has not given.
+  static bool takes_split_standard(const Options& options, std::string_view name) {
+    return options.text("preset") == kSplitPreset && options.has(name) && !options.given(name);
+  }
+  /// The bins of all classes in one set.
+  static BinTotals pooled_bins(const BinTotals& totals, const Binning& binning, i64 classes) {
+    const i64 slots = bin_slots(binning.bins);
+    BinTotals all;
+    for (i64 slot = 0; slot < slots; ++slot) {
+      u64 rows = 0;
+      u128 mass = 0;
+      u128 right = 0;
+      U256 confidence{};
+      for (i64 k = 0; k < classes; ++k) {
+        const auto at = static_cast<std::size_t>(k * slots + slot);
+        rows += totals.rows[at];
+        mass += totals.mass[at];
+        right += totals.right[at];
+        confidence += totals.confidence[at];
+      }
+      all.rows.push_back(rows);
+      all.mass.push_back(mass);
+      all.right.push_back(right);
+      all.confidence.push_back(confidence);
+    }
+    return all;
+  }
   static std::string fmt_both(std::string_view metric, std::string_view option) {
     return "'" + std::string(metric) + "' takes preset= or " + std::string(option) + "=, not both";
   }
@@ -271,15 +399,16 @@ class OneSetMetric : public BinnedMetric {
   BinPoints points(Task task) const override {
     return task == Task::kMulticlass ? BinPoints::kTop : BinPoints::kPositive;
   }
-  MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
+  MetricValue value_of(const BinsOfSet& bins_of_set, bool weighted, const Options& options,
                        i64) const override {
-    return of_one_set(totals, weighted, options);
+    return of_one_set(bins_of_set(0), weighted, options);
   }
 };
 
 constexpr std::string_view kBinsFormula =
     "bins of equal width over [0, 1] with edges k/B as correctly rounded doubles, (lo, hi] or "
-    "[lo, hi) (closed=left), 0 in the first and 1 in the last. ";
+    "[lo, hi) (closed=left), 0 in the first and 1 in the last; binning=mass: a confidence is in "
+    "bin floor(B r / N), r the mass of smaller ones, so that equal ones share a bin. ";
 constexpr std::string_view kOutside =
     "probabilities outside [0, 1]: not_probability; bins without mass add nothing";
 
@@ -319,21 +448,27 @@ OptionSpec debias_option() {
 class Ece final : public OneSetMetric {
  public:
   const MetricInfo& info() const override {
-    static const std::string kFormula = std::string(kBinsFormula) +
-                                        "sum over bins of mass_b / mass * |accuracy_b - "
-                                        "confidence_b|. Binary and multilabel: of the "
-                                        "positive class's probability; multiclass: of the largest "
-                                        "one and whether it is the label's. "
-                                        "debias=true (norm=l2): each squared gap less acc (1 - "
-                                        "acc) / (n_b - 1), bins of one row left "
-                                        "out; of weighted rows not_defined";
+    static const std::string kFormula =
+        std::string(kBinsFormula) +
+        "sum over bins of mass_b / mass * |accuracy_b - "
+        "confidence_b|. Binary and multilabel: of the "
+        "positive class's probability; multiclass: of the largest "
+        "one and whether it is the label's. "
+        "preset=uncertainty_calibration: norm=l2 and debias=true unless given, rows cut into 15 "
+        "equal parts, edges halfway between the rows at a cut, a bin per "
+        "value where distinct values are fewer than a quarter of the rows. "
+        "debias=true (norm=l2): each squared gap less acc (1 - "
+        "acc) / (n_b - 1), bins of one row left "
+        "out; of weighted rows not_defined";
     static const MetricInfo kInfo = [] {
       MetricInfo info = binned_info(
           "ece", "expected calibration error", kFormula,
           "torchmetrics' calibration_error with preset=torchmetrics; netcal's ECE with "
-          "preset=netcal",
+          "preset=netcal; get_calibration_error of uncertainty-calibration with its preset",
           "Naeini et al. 2015; Guo et al. 2017; debias: Kumar et al. 2019",
-          "cupel eval data/digits_probs.npz --metrics 'ece,ece(preset=torchmetrics)'", kEveryTask);
+          "cupel eval data/digits_probs.npz --metrics "
+          "'ece,ece(binning=mass),ece(preset=torchmetrics)'",
+          kEveryTask);
       info.options = with(with(info.options, norm_option("l1")), debias_option());
       return info;
     }();
@@ -415,9 +550,9 @@ class AverageCe final : public OneSetMetric {
   }
 
  protected:
-  MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
+  MetricValue value_of(const BinsOfSet& bins_of_set, bool weighted, const Options&,
                        i64) const override {
-    const std::vector<Bin> bins = bins_of(totals, binning_of(options), 0);
+    const std::vector<Bin> bins = bins_of_set(0);
     double sum = 0;
     i64 filled = 0;
     for (const Bin& bin : bins) {
@@ -467,17 +602,18 @@ class ClasswiseEce final : public BinnedMetric {
 
  protected:
   BinPoints points(Task) const override { return BinPoints::kEachClass; }
-  MetricValue value_of(const BinTotals& totals, bool weighted, const Options& options,
+  MetricValue value_of(const BinsOfSet& bins_of_set, bool weighted, const Options& options,
                        i64 classes) const override {
-    const Binning binning = binning_of(options);
-    if (options.text("reduction") == "pooled") return pooled(totals, weighted, options, classes);
+    if (options.text("reduction") == "pooled") {
+      return of_one_set(bins_of_set(0), weighted, options);
+    }
     Integer differences = 0;
     Integer mass = 0;
     double squares = 0;
     double largest = 0;
     Detail::List per_class;
     for (i64 k = 0; k < classes; ++k) {
-      const std::vector<Bin> bins = bins_of(totals, binning, k);
+      const std::vector<Bin> bins = bins_of_set(k);
       differences += total_difference(bins);
       mass += total_mass(bins);
       squares += mean_square(bins, false);
@@ -493,31 +629,6 @@ class ClasswiseEce final : public BinnedMetric {
             : MetricValue::of(exact::to_double(differences, mass << kConfidenceBits));
     value.details.emplace_back("per_class", std::move(per_class));
     return value;
-  }
-
- private:
-  MetricValue pooled(const BinTotals& totals, bool weighted, const Options& options,
-                     i64 classes) const {
-    const i64 slots = bin_slots(binning_of(options).bins);
-    BinTotals all;
-    for (i64 slot = 0; slot < slots; ++slot) {
-      u64 rows = 0;
-      u128 mass = 0;
-      u128 right = 0;
-      U256 confidence{};
-      for (i64 k = 0; k < classes; ++k) {
-        const auto at = static_cast<std::size_t>(k * slots + slot);
-        rows += totals.rows[at];
-        mass += totals.mass[at];
-        right += totals.right[at];
-        confidence += totals.confidence[at];
-      }
-      all.rows.push_back(rows);
-      all.mass.push_back(mass);
-      all.right.push_back(right);
-      all.confidence.push_back(confidence);
-    }
-    return of_one_set(all, weighted, options);
   }
 };
 
@@ -549,16 +660,15 @@ class EceByPredictedClass final : public BinnedMetric {
 
  protected:
   BinPoints points(Task) const override { return BinPoints::kByPredicted; }
-  MetricValue value_of(const BinTotals& totals, bool, const Options& options,
+  MetricValue value_of(const BinsOfSet& bins_of_set, bool, const Options& options,
                        i64 classes) const override {
-    const Binning binning = binning_of(options);
     Integer differences = 0;
     Integer mass = 0;
     double sum = 0;
     i64 groups = 0;
     Detail::List per_class;
     for (i64 k = 0; k < classes; ++k) {
-      const std::vector<Bin> bins = bins_of(totals, binning, k);
+      const std::vector<Bin> bins = bins_of_set(k);
       const Integer own = total_mass(bins);
       if (own == 0) continue;
       const double error = error_of(bins, "l1", false);

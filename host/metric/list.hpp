@@ -33,5 +33,12 @@ const Metric& classwise_ece();
 const Metric& ece_by_predicted_class();
 const Metric& smooth_ece();
 const Metric& spiegelhalter_z();
+const Metric& ace();
+const Metric& tace();
+const Metric& ece_sweep();
+const Metric& ks_calibration();
+const Metric& kuiper_calibration();
+const Metric& mmce();
+const Metric& skce();
 
 }  // namespace cupel

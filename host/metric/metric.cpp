@@ -63,6 +63,8 @@ Detail::Object Metric::params(const Options& options, const Evidence&) const {
   return options.params();
 }
 
+ReducedSet Metric::reduce(const SortedConfidences&, const Options&) const { return {}; }
+
 std::optional<std::string> nearest_name(std::string_view word, std::span<const std::string> names) {
   std::optional<std::string> best;
   std::size_t best_distance = word.size() / 3 + 2;

@@ -35,6 +35,13 @@ std::span<const Metric* const> all_metrics() {
       &ece_by_predicted_class(),
       &smooth_ece(),
       &spiegelhalter_z(),
+      &ace(),
+      &tace(),
+      &ece_sweep(),
+      &ks_calibration(),
+      &kuiper_calibration(),
+      &mmce(),
+      &skce(),
   };
   return kMetrics;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cupel/core/buffer.hpp"
 #include "cupel/core/column.hpp"
 #include "cupel/core/result.hpp"
 #include "cupel/core/task.hpp"
@@ -52,6 +53,13 @@ ScoreKind score_kind(const TableView& table);
 /// probabilities by.
 double probability_epsilon(DType dtype);
 
+/// The most probable class of each row of a multiclass table.
+struct TopConfidences {
+  Buffer<double> confidence;  ///< [rows] its probability; of logits that of their softmax
+  Buffer<u8> right;           ///< [rows] 1 where it is the label's, else 0
+  Buffer<i32> predicted;      ///< [rows] which it is; of equal ones the lowest
+};
+
 struct BackendInfo {
   std::string name;    ///< what computed so far: "cpu", "cuda", "cuda+cpu"
   std::string device;  ///< processor and threads, or the accelerator; for people
@@ -80,6 +88,11 @@ class Backend {
   /// and, with spec.exact_match, one more.
   virtual Result<std::vector<std::vector<RowSums>>> row_sums(const TableView& table,
                                                              const RowSpec& spec) = 0;
+
+  /// The most probable class of each row of a multiclass table, from which sorted confidences are
+  /// ranked. This default computes on the host with `threads` threads. 13 bytes a row; one read of
+  /// the scores.
+  virtual Result<TopConfidences> top_confidences(const TableView& table, int threads);
 
   /// How many scores are NaN or infinite, in how many rows, and the first such row (-1: none).
   struct BadScores {

@@ -14,6 +14,7 @@
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
 #include "cupel/state/row_sums.hpp"
+#include "cupel/state/sorted_confidences.hpp"
 
 namespace cupel {
 
@@ -78,6 +79,26 @@ struct Needs {
   std::vector<RankQuery> queries;  ///< kRanking, kPairs
   bool table = false;              ///< kRanking: the table itself, for curves
   RowSpec rows;                    ///< kRows
+  /// kRows: also the sorted confidences of these points, set by set, to reduce(). Binary and
+  /// multilabel: kPositive and kTop; multiclass: all but kPositive.
+  std::optional<BinPoints> confidences;
+};
+
+/// Neighbouring values of one sorted set of confidences, from the smallest to the largest.
+struct ConfidenceRange {
+  double low = 0;
+  double high = 0;
+  u128 mass = 0;
+  u128 right = 0;
+  U256 confidence{};  ///< sum of mass * confidence * 2^kConfidenceBits, each rounded once
+};
+
+/// What a metric keeps of one set of sorted confidences: ranges where it joins sets, a value where
+/// the set is all that it needs.
+struct ReducedSet {
+  u64 rows = 0;
+  std::vector<ConfidenceRange> ranges;
+  MetricValue value = MetricValue::none(Undefined::kEmpty);
 };
 
 /// What a metric is given: exactly what it asked for.
@@ -91,6 +112,8 @@ struct Evidence {
   const RowSums* rows = nullptr;      ///< of the merged spec of all metrics ...
   const RowSpec* row_spec = nullptr;  ///< ... which is this
   bool outside_unit = false;          ///< some score of the dump is outside [0, 1], not a logit
+  /// What reduce() gave: of each set where needs().confidences has sets by class, else of one.
+  std::span<const ReducedSet> sets;
 };
 
 class Metric {
@@ -101,7 +124,10 @@ class Metric {
   /// May refuse a combination of options (kUsage). `classes` as in TableView.
   virtual Result<Needs> needs(const Options& options, Task task, i64 classes,
                               bool logits) const = 0;
-  /// Pure; the only place with floating point. Same evidence, same bits.
+  /// Takes from one set of sorted confidences what finish() needs; the set is gone afterwards. Only
+  /// asked where needs().confidences is set, and for confidences in [0, 1]. Pure.
+  virtual ReducedSet reduce(const SortedConfidences& set, const Options& options) const;
+  /// Pure; with reduce() the only place with floating point. Same evidence, same bits.
   virtual MetricValue finish(const Evidence& evidence, const Options& options) const = 0;
   /// Every option that took effect, for the result's `params`; what follows from the data too.
   virtual Detail::Object params(const Options& options, const Evidence& evidence) const;
