@@ -138,6 +138,18 @@ class Sweep {
         right_before_.push_back(right_before_.back() + static_cast<M>(group.right));
       }
     });
+    cells_.push_back(0);
+    for (i64 cell = 1; cell <= kCells; ++cell) {
+      std::size_t at = cells_.back();
+      if (by_width_) {
+        const double edge = bin_edge(cell, kCells);
+        while (at < groups() && !(p_[at] > edge)) ++at;
+      } else {
+        const M least = least_mass_of_bin(before_.back(), cell, kCells);
+        while (at < groups() && before_[at] < least) ++at;
+      }
+      cells_.push_back(at);
+    }
   }
 
   std::size_t groups() const { return before_.size() - 1; }
@@ -194,7 +206,7 @@ class Sweep {
   bool walk(i64 bins, const Visit& visit) const {
     std::size_t begin = 0;
     for (i64 b = 1; b <= bins && begin < groups(); ++b) {
-      const std::size_t end = b == bins ? groups() : first_of_bin(b, bins, begin);
+      const std::size_t end = b == bins ? groups() : first_of_bin(b, bins);
       if (end == begin) continue;
       if (!visit(begin, end)) return false;
       begin = end;
@@ -202,55 +214,37 @@ class Sweep {
     return true;
   }
 
-  /// The first group, not before `from`, of bin b or a later one.
-  std::size_t first_of_bin(i64 b, i64 bins, std::size_t from) const {
-    // Where it is when groups are spread evenly: without ties it is there for bins of equal mass.
-    const std::size_t bin = static_cast<std::size_t>(b);
-    const std::size_t all = static_cast<std::size_t>(bins);
-    const std::size_t even = groups() / all * bin + (groups() % all * bin + all - 1) / all;
-    if (by_width_) {
-      const double edge = bin_edge(b, bins);
-      return first_that(from, even, [&](std::size_t g) { return p_[g] > edge; });
-    }
-    const M least = static_cast<M>(least_mass_of_bin(before_.back(), b, bins));
-    return first_that(from, even, [&](std::size_t g) { return before_[g] >= least; });
+  /// The first group of bin b or a later one.
+  std::size_t first_of_bin(i64 b, i64 bins) const {
+    // The bin begins in the cell that b / bins lies in, or with the next.
+    const auto cell = static_cast<std::size_t>(b * kCells / bins);
+    return first_between(cells_[cell], cells_[cell + 1], b, bins);
   }
 
-  /// The first group from `from` on that has what all later ones have too; groups() if none. By
-  /// doubling steps away from a guess.
-  template <class Has>
-  std::size_t first_that(std::size_t from, std::size_t guess, const Has& has) const {
-    std::size_t low = from;       // groups before it have not
-    std::size_t high = groups();  // it and later ones have
-    std::size_t at = std::clamp(guess, from, groups() - 1);
-    for (std::size_t step = 1; low < high; step *= 2) {
-      if (has(at)) {
-        high = at;
-        if (at < low + step) break;
-        at -= step;
-      } else {
-        low = at + 1;
-        if (high <= low + step - 1) break;
-        at += step;
-      }
-      // Once there is a bound on both sides, halving is better.
-      if (low != from && high != groups()) break;
+  /// The same, known to be among groups [low, high].
+  std::size_t first_between(std::size_t low, std::size_t high, i64 b, i64 bins) const {
+    const auto begin = [low](const auto& values) {
+      return values.begin() + static_cast<std::ptrdiff_t>(low);
+    };
+    const auto end = [high](const auto& values) {
+      return values.begin() + static_cast<std::ptrdiff_t>(high);
+    };
+    if (by_width_) {
+      const auto at = std::upper_bound(begin(p_), end(p_), bin_edge(b, bins));
+      return static_cast<std::size_t>(at - p_.begin());
     }
-    while (low < high) {
-      const std::size_t middle = low + (high - low) / 2;
-      if (has(middle)) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    return low;
+    const M least = least_mass_of_bin(before_.back(), b, bins);
+    const auto at = std::lower_bound(begin(before_), end(before_), least);
+    return static_cast<std::size_t>(at - before_.begin());
   }
+
+  static constexpr i64 kCells = kMostBins;
 
   bool by_width_;
   Buffer<double> p_;
   Buffer<M> before_;  ///< mass before each group, and all
   Buffer<M> right_before_;
+  std::vector<std::size_t> cells_;  ///< the first group of each bin of kCells, and of none
 };
 
 class EceSweep final : public SortedMetric {
@@ -265,7 +259,7 @@ class EceSweep final : public SortedMetric {
             "Of equal mass: a confidence is in bin floor(B r / N), r the mass of smaller ones, so "
             "that equal ones share a bin; binning=width: (lo, hi] with edges k/B. Binary and "
             "multilabel: of the positive class's probability; multiclass: of the largest one. "
-            "Costs O(N + B^2 log N)",
+            "Costs O(N + B^2 log N) after the sort",
         .edge_cases =
             "probabilities outside [0, 1]: not_probability; of weighted rows N is not "
             "counted: B <= most_bins",

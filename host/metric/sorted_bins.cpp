@@ -42,12 +42,6 @@ void add_groups(ConfidenceRange& range, std::span<const ConfidenceGroup> groups,
 
 }  // namespace
 
-u128 least_mass_of_bin(u128 mass, i64 k, i64 bins) {
-  const u128 b = static_cast<u128>(bins);
-  const u128 n = static_cast<u128>(k);
-  return n * (mass / b) + (n * (mass % b) + b - 1) / b;
-}
-
 void add_group(ConfidenceRange& range, const ConfidenceGroup& group) {
   const u128 mass = group.mass();
   if (range.mass == 0) range.low = group.p;

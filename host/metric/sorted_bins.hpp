@@ -10,7 +10,13 @@ namespace cupel {
 
 /// ceil(k * mass / bins), for k and bins of at most 2^16: bin k begins where so much mass is
 /// before.
-u128 least_mass_of_bin(u128 mass, i64 k, i64 bins);
+/// M is u64 or u128.
+template <class M>
+M least_mass_of_bin(M mass, i64 k, i64 bins) {
+  const M b = static_cast<M>(bins);
+  const M n = static_cast<M>(k);
+  return n * (mass / b) + (n * (mass % b) + b - 1) / b;
+}
 
 /// Adds a group to a range; groups come in ascending order.
 void add_group(ConfidenceRange& range, const ConfidenceGroup& group);
