@@ -192,6 +192,63 @@ double detail_of(const MetricValue& value, std::string_view name) {
   return NAN;
 }
 
+i64 integer_of(const MetricValue& value, std::string_view name) {
+  for (const auto& [key, detail] : value.details) {
+    if (key == name) return std::get<i64>(detail.held());
+  }
+  return -1;
+}
+
+/// The number of bins that the sweep takes, by its definition: every bin of every number of bins.
+i64 swept_bins(const std::vector<Row>& rows, bool by_width, i64 most) {
+  for (i64 bins = 2; bins <= most; ++bins) {
+    std::map<i64, std::pair<i64, i64>> held;  // right, rows
+    for (const Row& row : rows) {
+      i64 bin = 0;
+      if (by_width) {
+        while (bin + 1 < bins && row.score > bin_edge(bin + 1, bins)) ++bin;
+      } else {
+        i64 smaller = 0;
+        for (const Row& other : rows) smaller += other.score < row.score ? 1 : 0;
+        bin = bins * smaller / static_cast<i64>(rows.size());
+      }
+      held[bin].first += row.positive ? 1 : 0;
+      ++held[bin].second;
+    }
+    const std::pair<i64, i64>* last = nullptr;
+    for (const auto& [bin, own] : held) {
+      if (last != nullptr && own.first * last->second < last->first * own.second) return bins - 1;
+      last = &own;
+    }
+  }
+  return most;
+}
+
+// Noise that grows from none to all of the labels: from sweeps that end at their limit, or late, to
+// those that end at once. Would catch a bin that is not looked at, or begins at another group.
+TEST(EceSweep, TakesAsManyBinsAsByDefinition) {
+  std::mt19937_64 random(5);
+  std::map<i64, int> seen;
+  for (int trial = 0; trial < 160; ++trial) {
+    const u64 values = trial % 2 == 0 ? 40 : 1'000'000;
+    std::vector<Row> rows;
+    for (int i = 0; i < 60; ++i) {
+      const double p = static_cast<double>(random() % (values + 1)) / static_cast<double>(values);
+      const bool noisy = static_cast<int>(random() % 160) < trial - 20;
+      const double cut = noisy ? static_cast<double>(random() % 1000) / 1000 : 0.6;
+      rows.push_back({p, p > cut});
+    }
+    const RankTable table = table_of(rows, ScoreKind::kF64, false);
+    for (const bool by_width : {false, true}) {
+      const i64 expected = swept_bins(rows, by_width, 59);
+      const std::string metric = by_width ? "ece_sweep(binning=width)" : "ece_sweep";
+      EXPECT_EQ(integer_of(reduced(metric, table), "bins_chosen"), expected) << trial;
+      ++seen[expected];
+    }
+  }
+  EXPECT_GT(seen.size(), 8u) << "too few different outcomes to tell anything";
+}
+
 // A hundred rows of p = 0.5 of which r are positive: both statistics are |2r - 100| / 200, and in
 // standard deviations of the sum |2r - 100| / 10. The tails were computed with the series that the
 // code does not use there; both series agree to 1e-15 in Python.
