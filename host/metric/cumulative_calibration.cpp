@@ -166,7 +166,8 @@ class KsCalibration final : public Cumulative {
         kFormula, "none; the KS error of Gupta et al.'s code where no confidences are equal",
         "Gupta et al. 2021, Calibration of neural networks using splines; p-value: Arrieta-Ibarra "
         "et al. 2022 (ECCE-MAD)",
-        "cupel eval data/breast_cancer.csv --metrics ks_calibration,kuiper_calibration");
+        "cupel eval data/digits_attributes.npz --metrics ks_calibration,kuiper_calibration "
+        "--by-class");
     return kInfo;
   }
 
@@ -188,7 +189,8 @@ class KuiperCalibration final : public Cumulative {
         "kuiper_calibration", "Kuiper calibration error: range of the cumulative differences",
         kFormula, "none; ECCE-R of Arrieta-Ibarra et al.'s code where no confidences are equal",
         "Arrieta-Ibarra et al. 2022, Metrics of calibration for probabilistic predictions (ECCE-R)",
-        "cupel eval data/breast_cancer.csv --metrics ks_calibration,kuiper_calibration");
+        "cupel eval data/digits_attributes.npz --metrics ks_calibration,kuiper_calibration "
+        "--by-class");
     return kInfo;
   }
 

@@ -269,7 +269,7 @@ class Skce final : public SortedMetric {
             "kernel of scale nu",
         .source = "Widmann et al. 2019, Calibration tests in multi-class classification",
         .example =
-            "cupel eval data/breast_cancer.csv --metrics 'skce,skce(nu=0.4,estimator=biased)'",
+            "cupel eval data/digits_attributes.npz --metrics 'skce,skce(nu=0.4,estimator=biased)'",
         .direction = Direction::kLower,
         .in_unit_interval = false,
         .tasks = {Task::kBinary, Task::kMultilabel},
