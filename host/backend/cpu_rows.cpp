@@ -9,6 +9,7 @@
 #include <string>
 #include <type_traits>
 
+#include "backend/cpu_bins_f32.hpp"
 #include "backend/cpu_level.hpp"
 #include "backend/cpu_row_kernels.hpp"
 #include "backend/thread_pool.hpp"
@@ -25,8 +26,10 @@ namespace {
 using cpu::BinBlock;
 using cpu::ClassBlock;
 using cpu::ColumnBlock;
+using cpu::FloatBlock;
 using cpu::kBlockRows;
 using cpu::kClassBlockRows;
+using cpu::kFloatBlockRows;
 using cpu::RowKernels;
 using cpu::ScoreMatrix;
 using cpu::TermSpec;
@@ -384,6 +387,7 @@ class BinaryPass {
         block_rows_(columns_ == 1 ? kBlockRows : kTileRows),
         exact_match_(spec.exact_match && table.task == Task::kMultilabel),
         one_cell_(table.cells == nullptr || table.cell_count == 1),
+        floats_(sums_floats(table, spec, matrix_, one_cell_)),
         sums_(Shape{columns_ + (exact_match_ ? 1 : 0), table.cell_count, 2,
                     static_cast<i64>(spec.thresholds.size()), 0}
                   .with_bins(spec.bins),
@@ -398,6 +402,10 @@ class BinaryPass {
         worker.probabilities.resize(index(block_rows_));
         worker.bins = std::make_unique<OwnBins>();
       }
+      if (floats_) {
+        worker.float_block = std::make_unique<FloatBlock>();
+        worker.floats.resize(index(kFloatBlockRows));
+      }
     }
   }
 
@@ -406,7 +414,17 @@ class BinaryPass {
     const i64 tasks = (table_.rows + rows_of_task - 1) / rows_of_task;
     pool.parallel_for(tasks, [&](int worker, i64 task) {
       const i64 end = std::min(table_.rows, (task + 1) * rows_of_task);
-      for (i64 row = task * rows_of_task; row < end; row += block_rows_) {
+      i64 row = task * rows_of_task;
+      if constexpr (std::is_same_v<Mass, u64>) {
+        for (; floats_ && row < end; row += kFloatBlockRows) {
+          const i64 rows = std::min(kFloatBlockRows, end - row);
+          if (add_float_rows(worker, row, rows)) continue;
+          for (i64 i = 0; i < rows; i += block_rows_) {
+            add_rows(worker, row + i, std::min(block_rows_, rows - i));
+          }
+        }
+      }
+      for (; row < end; row += block_rows_) {
         add_rows(worker, row, std::min(block_rows_, end - row));
       }
     });
@@ -438,9 +456,89 @@ class BinaryPass {
     std::vector<Mass> mass;  // [block_rows_]
     Buffer<u8> all_right;    // [rule][block_rows_]: so far all labels of the row are decided right
     std::unique_ptr<ColumnBlock> block;
-    Buffer<double> probabilities;   // [block_rows_], where bins are asked for
-    std::unique_ptr<OwnBins> bins;  // likewise
+    Buffer<double> probabilities;             // [block_rows_], where bins are asked for
+    std::unique_ptr<OwnBins> bins;            // likewise
+    std::unique_ptr<FloatBlock> float_block;  // where floats_
+    Buffer<float> floats;                     // [kFloatBlockRows], likewise
   };
+
+  /// Whether rows may go the way of cpu_bins_f32.hpp.
+  static bool sums_floats(const TableView& table, const RowSpec& spec, const ScoreMatrix& matrix,
+                          bool one_cell) {
+    const bool f32 = matrix.dtype == DType::kF32;
+    const bool half = matrix.dtype == DType::kF16 || matrix.dtype == DType::kBF16;
+    const i64 size = f32 ? sizeof(float) : sizeof(u16);
+    bool few = true;
+    for (const BinQuery& query : spec.bins) {
+      few = few && query.points == BinPoints::kPositive && query.bins <= cpu::kMostFloatBins;
+    }
+    return std::is_same_v<Mass, u64> && table.task == Task::kBinary && !table.logits && one_cell &&
+           spec.brier && few && (f32 || half) && matrix.row_stride == size &&
+           (half || reinterpret_cast<std::uintptr_t>(matrix.data) % alignof(float) == 0);
+  }
+
+  /// Up to kFloatBlockRows rows; false, and nothing done, where one is no probability.
+  bool add_float_rows(int worker_index, i64 row, i64 rows) {
+    Worker& worker = workers_[static_cast<std::size_t>(worker_index)];
+    FloatBlock& block = *worker.float_block;
+    const std::byte* scores = matrix_.data + row * matrix_.row_stride;
+    const float* p = worker.floats.data();
+    if (matrix_.dtype == DType::kF32) {
+      p = reinterpret_cast<const float*>(scores);
+    } else {
+      float_kernels_.widen(matrix_.dtype, scores, rows, worker.floats.data());
+    }
+    const u8* labels = labels_ + row;
+    if (!float_kernels_.terms(p, labels, rows, block)) return false;
+    const cpu::BlockSums losses = float_losses(worker, row, rows);
+    sums_.with(worker_index, [&](Sums<Mass>& sums) {
+      const u64 negatives = static_cast<u64>(rows) - block.positives;
+      sums.class_rows[0] += negatives;
+      sums.class_rows[1] += block.positives;
+      for (i64 rule = 0; rule < sums.shape.rules; ++rule) {
+        const auto d = float_kernels_.decisions(p, labels, rows, spec_.thresholds[index(rule)]);
+        sums.hits_of(0, rule, 0) += negatives - (d.positive - d.true_positive);
+        sums.hits_of(0, rule, 1) += d.true_positive;
+      }
+      sums.segments[0].brier += block.brier;
+      sums.segments[0].log_loss += losses.loss;
+      sums.segments[0].clipped += cpu::clipped_count(losses.flags);
+      for (const BinPlace& place : sums.shape.bins) {
+        float_kernels_.count(p, rows, place.query, block);
+        for (i64 slot = 0; slot < place.slots(); ++slot) {
+          const u64 packed = block.even[index(slot)];
+          auto& bin = sums.bins[index(place.at(0, 0, slot))];
+          bin.rows += cpu::float_rows(packed);
+          bin.mass += cpu::float_rows(packed);
+          bin.right += cpu::float_right(packed);
+          bin.confidence += slot == place.slots() - 1 ? cpu::float_rows(packed) << kConfidenceBits
+                                                      : cpu::float_confidence(packed);
+        }
+        sums.bins[index(place.at(0, 0, 1))].confidence += block.rest;
+      }
+    });
+    return true;
+  }
+
+  /// The sums of the rows' log losses, where asked for.
+  cpu::BlockSums float_losses(Worker& worker, i64 row, i64 rows) const {
+    cpu::BlockSums sums;
+    if (!terms_.log_loss) return sums;
+    TermSpec only = terms_;
+    only.brier = false;
+    ColumnBlock& block = *worker.block;
+    for (i64 i = 0; i < rows; i += kBlockRows) {
+      block.rows = std::min(kBlockRows, rows - i);
+      kernels_.load_columns(matrix_, row + i, block.rows, 0, 1, worker.tile->scores, kTileStride);
+      kernels_.load_labels(labels_ + row + i, 1, block.rows, 1, worker.tile->labels, kTileStride);
+      block.score = worker.tile->scores;
+      block.label = worker.tile->labels;
+      const cpu::BlockSums own = kernels_.terms(only, block);
+      sums.loss += own.loss;
+      sums.flags += own.flags;
+    }
+    return sums;
+  }
 
   void add_rows(int worker_index, i64 row, i64 rows) {
     Worker& worker = workers_[static_cast<std::size_t>(worker_index)];
@@ -657,6 +755,8 @@ class BinaryPass {
   i64 block_rows_;
   bool exact_match_;
   bool one_cell_;
+  bool floats_;
+  const cpu::FloatBinKernels& float_kernels_ = cpu::float_bin_kernels(cpu_level());
   SharedSums<Mass> sums_;
   std::vector<Worker> workers_;
 };
