@@ -100,6 +100,17 @@ CUPEL_INLINE FloatDecisions decisions_body(const float* p, const u8* labels, i64
   return {positive, true_positive};
 }
 
+#if CUPEL_HAS_TARGETS
+CUPEL_TARGET_V3 void widen_v3(DType dtype, const std::byte* scores, i64 rows, float* out) {
+  i64 i = 0;
+  for (; dtype == DType::kF16 && i + 8 <= rows; i += 8) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scores + 2 * i));
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(bits));
+  }
+  widen_body(dtype, scores + 2 * i, rows - i, out + i);
+}
+#endif
+
 // ---- one set of kernels for each instruction set -----------------------------------------------
 
 struct BaseSet {
@@ -119,9 +130,10 @@ struct BaseSet {
   }
 };
 
+#if CUPEL_HAS_TARGETS
 struct V3Set {
-  CUPEL_TARGET_V3 static void widen(DType dtype, const std::byte* scores, i64 rows, float* out) {
-    widen_body(dtype, scores, rows, out);
+  static void widen(DType dtype, const std::byte* scores, i64 rows, float* out) {
+    widen_v3(dtype, scores, rows, out);
   }
   CUPEL_TARGET_V3 static bool terms(const float* p, const u8* labels, i64 rows, FloatBlock& block) {
     block.positives = block.brier = block.rest = 0;
@@ -138,11 +150,10 @@ struct V3Set {
   }
 };
 
-#if CUPEL_HAS_TARGETS
 // Written out: the compiler widens labels and floats by shuffles.
 struct V4Set {
-  CUPEL_TARGET_V4 static void widen(DType dtype, const std::byte* scores, i64 rows, float* out) {
-    widen_body(dtype, scores, rows, out);
+  static void widen(DType dtype, const std::byte* scores, i64 rows, float* out) {
+    widen_v3(dtype, scores, rows, out);
   }
 
   CUPEL_TARGET_V4 static bool terms(const float* p, const u8* labels, i64 rows, FloatBlock& block) {
@@ -248,7 +259,8 @@ struct V4Set {
   }
 };
 #else
-using V4Set = V3Set;
+using V3Set = BaseSet;
+using V4Set = BaseSet;
 #endif
 
 template <class Set>
