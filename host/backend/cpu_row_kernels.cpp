@@ -330,21 +330,33 @@ CUPEL_INLINE bool all_probabilities(const T* values, i64 count) {
   return outside == 0;
 }
 
+/// Exponentials that are summed while they are in the nearest cache.
+constexpr i64 kExpRun = 512;
+
 /// The row's softmax, its terms kept.
 template <class T>
 CUPEL_INLINE RowSoftmax softmax_keeping_terms(const T* values, i64 classes, double max,
                                               double* terms) {
   UnitSum sum;
-  for (i64 j = 0; j < classes; ++j) {
-    terms[j] = softmax_term(static_cast<double>(values[j]), max);
-    sum.add(terms[j]);
+  // In two loops, a run at a time: an exponential's chain of operations is as long as a processor
+  // looks ahead, and the sum would make it longer.
+  for (i64 first = 0; first < classes; first += kExpRun) {
+    const i64 last = first + kExpRun < classes ? first + kExpRun : classes;
+    for (i64 j = first; j < last; ++j) {
+      terms[j] = softmax_term(static_cast<double>(values[j]), max);
+    }
+    for (i64 j = first; j < last; ++j) sum.add(terms[j]);
   }
   return {max, sum.value()};
 }
 
-/// The first of the largest values.
+/// The class that a row predicts: the first of the largest values. Without `predicts` only
+/// whether it is the label has to be right, which the label's rank tells without a search.
 template <class T>
-CUPEL_INLINE i32 first_largest(const T* values, T largest) {
+CUPEL_INLINE i32 predicted_class(const TermSpec& spec, const T* values, T largest, i64 label,
+                                 i32 rank) {
+  if (rank == 0) return static_cast<i32>(label);
+  if (!spec.predicts) return -1;
   i32 j = 0;
   while (values[j] != largest) ++j;
   return j;
@@ -371,7 +383,7 @@ CUPEL_INLINE void class_row_body(const TermSpec& spec, const T* values, i64 clas
       if (spec.top) {
         const T largest = row_max(row, classes);
         block.top_p[index] = static_cast<double>(largest);
-        block.predicted[index] = first_largest(values, largest);
+        block.predicted[index] = predicted_class(spec, values, largest, label, block.rank[index]);
       }
       if (spec.each_class) {
         double* to = block.each_p + index * classes;
@@ -391,7 +403,7 @@ CUPEL_INLINE void class_row_body(const TermSpec& spec, const T* values, i64 clas
     if (spec.top) {
       // The largest logit's term is 1.
       block.top_p[index] = scale;
-      block.predicted[index] = first_largest(values, largest);
+      block.predicted[index] = predicted_class(spec, values, largest, label, block.rank[index]);
     }
     if (spec.each_class) {
       double* to = block.each_p + index * classes;

@@ -19,10 +19,11 @@ inline constexpr i64 kClassBlockRows = 64;
 /// What is to be computed of each row.
 struct TermSpec {
   bool logits = false;
-  bool ranks = false;  ///< multiclass: the label's rank
+  bool ranks = false;  ///< multiclass: the label's rank; with `top` always
   bool brier = false;
   bool log_loss = false;
-  bool top = false;         ///< multiclass: the largest probability and its class
+  bool top = false;  ///< multiclass: the largest probability, and whether its class is the label's
+  bool predicts = false;    ///< multiclass: with `top`, that class
   bool each_class = false;  ///< multiclass: every class's probability
   double epsilon = 0;       ///< clips the log loss of probabilities
 };
@@ -90,7 +91,7 @@ struct alignas(64) ClassBlock {
   u64 loss[kClassBlockRows];            ///< where asked for
   u64 flags[kClassBlockRows];
   double top_p[kClassBlockRows];   ///< where asked for; of rows of probabilities
-  i32 predicted[kClassBlockRows];  ///< likewise
+  i32 predicted[kClassBlockRows];  ///< likewise; without `predicts` -1 where it is not the label
   double* each_p = nullptr;        ///< [kClassBlockRows][classes], where asked for
 };
 

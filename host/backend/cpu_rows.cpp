@@ -365,7 +365,9 @@ TermSpec term_spec(const TableView& table, const RowSpec& spec) {
     terms.each_class = terms.each_class || query.points == BinPoints::kEachClass;
     terms.top =
         terms.top || query.points == BinPoints::kTop || query.points == BinPoints::kByPredicted;
+    terms.predicts = terms.predicts || query.points == BinPoints::kByPredicted;
   }
+  terms.ranks = terms.ranks || terms.top;
   CUPEL_ASSERT(spec.bins.empty() || spec.brier);
   terms.epsilon = probability_epsilon(table.scores.dtype);
   return terms;
