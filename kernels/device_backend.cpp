@@ -224,6 +224,7 @@ class PipelineBackend final : public DeviceBackend {
       work.log_loss = spec.log_loss;
       work.exact_match = spec.exact_match;
       work.bins = spec.bins;
+      work.softmax_f32 = table.sums_softmax_f32();
       work.epsilon = probability_epsilon(table.scores.dtype);
       RowLayout layout;
       std::vector<u64> limbs;
@@ -237,6 +238,7 @@ class PipelineBackend final : public DeviceBackend {
         for (i64 cell = 0; cell < layout.cells; ++cell) {
           const i64 segment = p * layout.cells + cell;
           RowSums own = sums_of(layout, limbs.data(), segment, exact ? 1 : layout.classes);
+          own.softmax_f32 = work.softmax_f32;
           for (const BinPlace& place : exact ? std::vector<BinPlace>{} : places) {
             own.bins.push_back(bins_of(layout, limbs.data(), place, segment));
           }

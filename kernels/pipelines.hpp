@@ -94,6 +94,7 @@ struct RowWork {
   bool log_loss = false;
   bool exact_match = false;
   std::vector<BinQuery> bins;
+  bool softmax_f32 = false;  ///< of multiclass logits
   double epsilon = 0;
 };
 

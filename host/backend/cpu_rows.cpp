@@ -12,6 +12,7 @@
 #include "backend/cpu_bins_f32.hpp"
 #include "backend/cpu_level.hpp"
 #include "backend/cpu_row_kernels.hpp"
+#include "backend/cpu_softmax_f32.hpp"
 #include "backend/thread_pool.hpp"
 #include "cupel/core/buffer.hpp"
 #include "cupel/math/bins.hpp"
@@ -778,6 +779,7 @@ class MulticlassPass {
         wide_(cpu::wide_values(table.scores.dtype)),
         integer_(table.scores.dtype == DType::kI64 || table.scores.dtype == DType::kU64),
         in_place_(reads_in_place(matrix_)),
+        softmax_f32_(table.sums_softmax_f32() && (terms_.brier || terms_.log_loss)),
         load_rows_(classes_ <= kFewClasses ? kClassBlockRows : kLoadRows),
         sums_(Shape{1, table.cell_count, table.classes, static_cast<i64>(spec.thresholds.size()),
                     static_cast<i64>(spec.top_k.size())}
@@ -788,7 +790,11 @@ class MulticlassPass {
     for (Worker& worker : workers_) {
       worker.block = std::make_unique<ClassBlock>();
       worker.mass.assign(index(kClassBlockRows), Mass{1});
-      if (terms_.logits && terms_.brier) worker.scratch.resize(index(classes_));
+      if (softmax_f32_) {
+        if (wide_) worker.softmax_floats.resize(index(classes_));
+      } else if (terms_.logits && terms_.brier) {
+        worker.scratch.resize(index(classes_));
+      }
       if (terms_.each_class) {
         worker.each_p.resize(index(kClassBlockRows * classes_));
         worker.block->each_p = worker.each_p.data();
@@ -815,6 +821,7 @@ class MulticlassPass {
     std::vector<std::vector<RowSums>> result(1);
     for (i64 cell = 0; cell < total.shape.cells; ++cell) {
       RowSums sums = total.finish(cell, classes_);
+      sums.softmax_f32 = table_.sums_softmax_f32();
       sums.bins = total.finish_bins(cell);
       result[0].push_back(std::move(sums));
     }
@@ -827,11 +834,12 @@ class MulticlassPass {
   static constexpr i64 kFewClasses = 64;
 
   struct Worker {
-    Buffer<float> floats;    // [load_rows_][classes]
-    Buffer<double> doubles;  // [load_rows_][classes]
-    Buffer<double> scratch;  // [classes]
-    Buffer<double> each_p;   // [kClassBlockRows][classes], where every class has bins
-    std::vector<Mass> mass;  // [kClassBlockRows]
+    Buffer<float> floats;          // [load_rows_][classes]
+    Buffer<double> doubles;        // [load_rows_][classes]
+    Buffer<double> scratch;        // [classes]
+    Buffer<float> softmax_floats;  // [classes], where doubles are rounded to float32
+    Buffer<double> each_p;         // [kClassBlockRows][classes], where every class has bins
+    std::vector<Mass> mass;        // [kClassBlockRows]
     std::unique_ptr<ClassBlock> block;
   };
 
@@ -849,8 +857,10 @@ class MulticlassPass {
     load_masses(table_, row, rows, worker.mass.data());
     if (terms_.ranks || terms_.brier || terms_.log_loss) {
       for (i64 i = 0; i < rows; i += load_rows_) {
-        wide_ ? read_rows<double>(worker, row, i, kernels_.load_rows_f64, kernels_.class_row_f64)
-              : read_rows<float>(worker, row, i, kernels_.load_rows_f32, kernels_.class_row_f32);
+        wide_ ? read_rows<double>(worker, row, i, kernels_.load_rows_f64, kernels_.class_row_f64,
+                                  softmax_kernels_.class_row_f64)
+              : read_rows<float>(worker, row, i, kernels_.load_rows_f32, kernels_.class_row_f32,
+                                 softmax_kernels_.class_row_f32);
       }
       if (terms_.log_loss) kernels_.class_losses(terms_, block);
     }
@@ -858,8 +868,9 @@ class MulticlassPass {
   }
 
   /// Rows i and after of the block, at most load_rows_.
-  template <class T, class Load, class Read>
-  void read_rows(Worker& worker, i64 row, i64 i, Load load_rows, Read read_row) const {
+  template <class T, class Load, class Read, class ReadF32>
+  void read_rows(Worker& worker, i64 row, i64 i, Load load_rows, Read read_row,
+                 ReadF32 read_row_softmax_f32) const {
     ClassBlock& block = *worker.block;
     const i64 rows = std::min(load_rows_, block.rows - i);
     const T* values = nullptr;
@@ -878,7 +889,12 @@ class MulticlassPass {
       values = to;
     }
     for (i64 r = 0; r < rows; ++r) {
-      read_row(terms_, values + r * stride, classes_, worker.scratch.data(), block, i + r);
+      if (softmax_f32_) {
+        read_row_softmax_f32(terms_, values + r * stride, classes_, worker.softmax_floats.data(),
+                             block, i + r);
+      } else {
+        read_row(terms_, values + r * stride, classes_, worker.scratch.data(), block, i + r);
+      }
       if (integer_ && terms_.ranks) {  // the doubles may have lost the order
         block.rank[i + r] = cpu::integer_rank(matrix_, row + i + r, classes_, block.labels[i + r]);
       }
@@ -941,6 +957,8 @@ class MulticlassPass {
   bool wide_;
   bool integer_;
   bool in_place_;
+  bool softmax_f32_;
+  const cpu::SoftmaxF32Kernels& softmax_kernels_ = cpu::softmax_f32_kernels(cpu_level());
   i64 load_rows_;
   SharedSums<Mass> sums_;
   std::vector<Worker> workers_;

@@ -29,6 +29,7 @@ struct EvalArguments {
   std::string split = "all";
   std::string seed = "0";
   std::string nan = "error";
+  std::string softmax = "f64";
   std::string threads = "0";
   std::string memory;
   std::string format_name = "table";
@@ -48,6 +49,8 @@ void EvalArguments::declare(Arguments& arguments) {
   arguments.section("metrics");
   arguments.list("--metrics", "M,..", metrics, "'cupel metrics' lists them; the task's defaults");
   arguments.flag("--by-class", request.by_class, "a value per class or label too");
+  arguments.text("--softmax", "S", softmax,
+                 "of multiclass logits: f64, or f32: faster, to about 1e-6; rankings keep f64");
   columns.declare(arguments, request);
   arguments.section("rows");
   arguments.flag("--pool", request.pool, "all files are shards of one dump");
@@ -89,6 +92,9 @@ Result<void> EvalArguments::apply(const Arguments& arguments) {
   const auto chosen_nan = parse_choice("--nan policy", nan, {"error", "drop"});
   if (!chosen_nan) return chosen_nan.error();
   request.nan = *chosen_nan == 0 ? NanPolicy::kError : NanPolicy::kDrop;
+  const auto chosen_softmax = parse_choice("--softmax", softmax, {"f64", "f32"});
+  if (!chosen_softmax) return chosen_softmax.error();
+  request.softmax = *chosen_softmax == 0 ? SoftmaxKind::kF64 : SoftmaxKind::kF32;
 
   const auto seed_number = parse_integer("--seed", seed, 0, std::numeric_limits<i64>::max());
   if (!seed_number) return seed_number.error();

@@ -259,6 +259,10 @@ class Computer {
     ScopedValue scoped;
     scoped.value = entry.metric().finish(e, entry.spec->options);
     scoped.params = shown_params(entry, e);
+    const RowSpec& asked = entry.needs.rows;
+    if (view().sums_softmax_f32() && (asked.brier || asked.log_loss)) {
+      scoped.params.emplace_back("softmax", "f32");
+    }
     scoped.n = static_cast<i64>(sums.rows);
     if (!binary) return scoped;
     scoped.n_pos = scoped.n_neg = 0;

@@ -78,6 +78,7 @@ class Preparer {
     view.rows = binding_.rows;
     view.classes = binding_.classes;
     view.logits = binding_.logits;
+    view.softmax = request_.softmax;
     view.scores = score_->view;
     table_.probability_epsilon = probability_epsilon(view.scores.dtype);
     if (is_string(view.scores.dtype)) return not_numeric(binding_.score);

@@ -30,6 +30,10 @@ Result<void> RowSums::merge(const RowSums& other) {
     *this = other;
     return {};
   }
+  if (softmax_f32 != other.softmax_f32) {
+    return input_error("", "row sums with softmax f32 and f64 cannot be merged",
+                       "evaluate all dumps with the same --softmax");
+  }
   if (weighted != other.weighted || class_rows.size() != other.class_rows.size() ||
       class_mass.size() != other.class_mass.size() || hits.size() != other.hits.size() ||
       top_k_hits.size() != other.top_k_hits.size() || !same_shape(bins, other.bins)) {
@@ -60,7 +64,7 @@ Result<void> RowSums::merge(const RowSums& other) {
 
 void RowSums::encode(ByteWriter& writer) const {
   writer.put(kRowSumsVersion);
-  writer.put(static_cast<u32>(weighted ? 1 : 0));
+  writer.put(static_cast<u32>((weighted ? 1 : 0) | (softmax_f32 ? 2 : 0)));
   writer.put(rows);
   writer.put_array(std::span<const u64>(class_rows));
   writer.put_array(std::span<const u128>(class_mass));
@@ -86,7 +90,7 @@ void RowSums::encode(ByteWriter& writer) const {
 Result<RowSums> RowSums::decode(ByteReader& reader) {
   RowSums sums;
   u32 version = 0;
-  u32 weighted = 0;
+  u32 flags = 0;
   const auto damaged = [](std::string what) {
     return input_error("row sums", std::move(what), "the state is damaged; make it again");
   };
@@ -96,7 +100,7 @@ Result<RowSums> RowSums::decode(ByteReader& reader) {
                        "this cupel reads version " + std::to_string(kRowSumsVersion));
   }
   const bool read =
-      reader.get(weighted) && reader.get(sums.rows) && reader.get_array(sums.class_rows) &&
+      reader.get(flags) && reader.get(sums.rows) && reader.get_array(sums.class_rows) &&
       reader.get_array(sums.class_mass) && reader.get_array(sums.hits) &&
       reader.get_array(sums.top_k_hits) && reader.get(sums.brier) && reader.get(sums.log_loss) &&
       reader.get(sums.clipped) && reader.get(sums.outside_unit) && reader.get(sums.overflowed);
@@ -120,8 +124,9 @@ Result<RowSums> RowSums::decode(ByteReader& reader) {
     }
     sums.bins.push_back(std::move(bins));
   }
-  sums.weighted = weighted == 1;
-  if (weighted > 1 || sums.class_rows.size() != sums.class_mass.size() ||
+  sums.weighted = (flags & 1) != 0;
+  sums.softmax_f32 = (flags & 2) != 0;
+  if (flags > 3 || sums.class_rows.size() != sums.class_mass.size() ||
       (!sums.hits.empty() &&
        (sums.class_rows.empty() || sums.hits.size() % sums.class_rows.size() != 0))) {
     return damaged("has an invalid shape");

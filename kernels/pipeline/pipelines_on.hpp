@@ -24,6 +24,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "host_copy.hpp"
@@ -32,6 +33,7 @@
 #include "pipeline/merge.hpp"
 #include "pipeline/partition.hpp"
 #include "pipeline/rows.hpp"
+#include "pipeline/rows_f32.hpp"
 #include "pipeline/scores.hpp"
 #include "pipeline/sorted.hpp"
 #include "pipelines.hpp"
@@ -62,6 +64,19 @@ void with_element(Element element, Visit visit) {
       return visit(FixedElement<Element::kF64>{});
     default:
       return visit(AnyElement{element});
+  }
+}
+
+/// Calls visit(std::integral_constant) with how many threads share a row of so many classes.
+template <class Visit>
+void with_row_group(i64 classes, Visit visit) {
+  switch (row_group(classes)) {
+    case 1:
+      return visit(std::integral_constant<int, 1>{});
+    case 8:
+      return visit(std::integral_constant<int, 8>{});
+    default:
+      return visit(std::integral_constant<int, 32>{});
   }
 }
 
@@ -244,12 +259,16 @@ class PipelinesOn final : public Pipelines {
       each_part([&](const TableOnDevice& part) {
         if (!multiclass) {
           run(BinaryRowSums<E>{part, element, device_work, layout, in_shared, sums.data()});
-        } else if (const int group = row_group(part.columns); group == 1) {
-          run(MulticlassRowSums<1, E>{part, element, device_work, layout, in_shared, sums.data()});
-        } else if (group == 8) {
-          run(MulticlassRowSums<8, E>{part, element, device_work, layout, in_shared, sums.data()});
         } else {
-          run(MulticlassRowSums<32, E>{part, element, device_work, layout, in_shared, sums.data()});
+          with_row_group(part.columns, [&](auto group) {
+            if (work.softmax_f32 && (work.brier || work.log_loss)) {
+              run(MulticlassSoftmaxF32Sums<group(), E>{part, element, device_work, layout,
+                                                       in_shared, sums.data()});
+            } else {
+              run(MulticlassRowSums<group(), E>{part, element, device_work, layout, in_shared,
+                                                sums.data()});
+            }
+          });
         }
         if (exact) {
           exec_.for_each(part.rows, ExactMatchRows{part, device_work, layout, sums.data()});

@@ -11,6 +11,7 @@
 #include "cupel/core/column.hpp"
 #include "cupel/core/result.hpp"
 #include "cupel/core/task.hpp"
+#include "cupel/math/softmax_f32.hpp"
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
 #include "cupel/state/row_sums.hpp"
@@ -29,6 +30,8 @@ struct TableView {
   /// probabilities by the logistic function; multiclass ranks their softmax (in double) class by
   /// class and decides (arg-max, top k) on the logits as they are, which order alike.
   bool logits = false;
+  /// Multiclass logits: how row sums compute their softmax. Rankings are by that in double.
+  SoftmaxKind softmax = SoftmaxKind::kF64;
 
   const u8* binary_labels = nullptr;  ///< binary: [rows] 0 or 1
   const i32* class_labels = nullptr;  ///< multiclass: [rows] 0..classes-1
@@ -41,6 +44,10 @@ struct TableView {
   u32 cell_count = 1;
 
   bool weighted() const { return weights_f64 != nullptr || weights_f32 != nullptr; }
+  /// Whether row sums hold terms of softmax_f32.hpp.
+  bool sums_softmax_f32() const {
+    return task == Task::kMulticlass && logits && softmax == SoftmaxKind::kF32;
+  }
   /// Binary problems that ranking metrics see: 1 for binary, `classes` otherwise.
   i64 problems() const { return task == Task::kBinary ? 1 : classes; }
 };

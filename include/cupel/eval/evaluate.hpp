@@ -41,6 +41,7 @@ struct EvalRequest {
   RowSplit split = RowSplit::kAll;
   u64 seed = 0;
   NanPolicy nan = NanPolicy::kError;
+  SoftmaxKind softmax = SoftmaxKind::kF64;  ///< of multiclass logits, but in rankings
   std::string backend = "auto";  ///< auto, cpu, cuda, cuda:N
   int threads = 0;               ///< 0: all available
   i64 memory = 0;                ///< bytes; 0: no limit given

@@ -50,6 +50,7 @@ struct BinTotals {
 /// table is one binary problem per label, plus, with exact_match, one problem of 1 class.
 struct RowSums {
   bool weighted = false;
+  bool softmax_f32 = false;  ///< terms are of a softmax in float32 (softmax_f32.hpp)
   u64 rows = 0;
   std::vector<u64> class_rows;   ///< [classes] rows by true class
   std::vector<u128> class_mass;  ///< [classes] mass by true class
