@@ -88,6 +88,29 @@ float float_threshold(double threshold) {
   return std::nextafter(nearest, -std::numeric_limits<float>::infinity());
 }
 
+/// One step after the other: in one loop the chain of a logarithm's operations would be longer
+/// than a processor looks ahead.
+CUPEL_INLINE FloatLosses losses_body(const float* __restrict p, const u8* __restrict labels,
+                                     i64 rows, double epsilon) {
+  double f[kFloatBlockRows];
+  double s[kFloatBlockRows];
+  double n[kFloatBlockRows];
+  u64 clipped = 0;
+  for (i64 i = 0; i < rows; ++i) s[i] = static_cast<double>(p[i]);
+  for (i64 i = 0; i < rows; ++i) {
+    const double q = label_probability(s[i], labels[i] != 0);
+    clipped += select_bits(is_clipped(q, epsilon), 1, 0);
+    const detail::LogParts parts = detail::log_parts(clipped_probability(q, epsilon), 0.0);
+    f[i] = parts.f;
+    s[i] = parts.s;
+    n[i] = parts.n;
+  }
+  u64 sum = 0;
+  for (i64 i = 0; i < rows; ++i)
+    sum += short_loss_term(-detail::log_from_parts({f[i], s[i], n[i]}));
+  return {sum, clipped};
+}
+
 CUPEL_INLINE FloatDecisions decisions_body(const float* p, const u8* labels, i64 rows,
                                            float threshold) {
   u32 positive = 0;
@@ -125,6 +148,9 @@ struct BaseSet {
     slots_body(p, 0, rows, query, block.slot);
     add_rows(rows, bin_slots(query.bins), block);
   }
+  static FloatLosses losses(const float* p, const u8* labels, i64 rows, double epsilon) {
+    return losses_body(p, labels, rows, epsilon);
+  }
   static FloatDecisions decisions(const float* p, const u8* labels, i64 rows, double threshold) {
     return decisions_body(p, labels, rows, float_threshold(threshold));
   }
@@ -143,6 +169,10 @@ struct V3Set {
                                     FloatBlock& block) {
     slots_body(p, 0, rows, query, block.slot);
     add_rows(rows, bin_slots(query.bins), block);
+  }
+  CUPEL_TARGET_V3 static FloatLosses losses(const float* p, const u8* labels, i64 rows,
+                                            double epsilon) {
+    return losses_body(p, labels, rows, epsilon);
   }
   CUPEL_TARGET_V3 static FloatDecisions decisions(const float* p, const u8* labels, i64 rows,
                                                   double threshold) {
@@ -215,6 +245,10 @@ struct V4Set {
     add_rows(rows, bin_slots(query.bins), block);
   }
 
+  CUPEL_TARGET_V4 static FloatLosses losses(const float* p, const u8* labels, i64 rows,
+                                            double epsilon) {
+    return losses_body(p, labels, rows, epsilon);
+  }
   CUPEL_TARGET_V4 static FloatDecisions decisions(const float* p, const u8* labels, i64 rows,
                                                   double threshold) {
     return decisions_body(p, labels, rows, float_threshold(threshold));
@@ -268,6 +302,7 @@ constexpr FloatBinKernels kernels_of = {
     .widen = Set::widen,
     .terms = Set::terms,
     .count = Set::count,
+    .losses = Set::losses,
     .decisions = Set::decisions,
 };
 

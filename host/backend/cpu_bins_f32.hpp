@@ -53,6 +53,10 @@ struct FloatBlock {
   u64 rest = 0;  ///< of confidences below 2^-8, in units of 2^-kConfidenceBits
 };
 
+struct FloatLosses {
+  u64 sum = 0;
+  u64 clipped = 0;
+};
 struct FloatDecisions {
   u64 positive = 0;
   u64 true_positive = 0;
@@ -65,6 +69,8 @@ struct FloatBinKernels {
   bool (*terms)(const float* p, const u8* labels, i64 rows, FloatBlock& block);
   /// Adds the rows to the slots of a query of at most kMostFloatBins, from zero. With terms().
   void (*count)(const float* p, i64 rows, const BinQuery& query, FloatBlock& block);
+  /// The short_loss_term()s of rows inside [0, 1], clipped by epsilon, and how many were.
+  FloatLosses (*losses)(const float* p, const u8* labels, i64 rows, double epsilon);
   /// Rows above a threshold.
   FloatDecisions (*decisions)(const float* p, const u8* labels, i64 rows, double threshold);
 };

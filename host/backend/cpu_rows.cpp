@@ -493,7 +493,8 @@ class BinaryPass {
     }
     const u8* labels = labels_ + row;
     if (!float_kernels_.terms(p, labels, rows, block)) return false;
-    const cpu::BlockSums losses = float_losses(worker, row, rows);
+    cpu::FloatLosses losses;
+    if (terms_.log_loss) losses = float_kernels_.losses(p, labels, rows, terms_.epsilon);
     sums_.with(worker_index, [&](Sums<Mass>& sums) {
       const u64 negatives = static_cast<u64>(rows) - block.positives;
       sums.class_rows[0] += negatives;
@@ -504,8 +505,8 @@ class BinaryPass {
         sums.hits_of(0, rule, 1) += d.true_positive;
       }
       sums.segments[0].brier += block.brier;
-      sums.segments[0].log_loss += losses.loss;
-      sums.segments[0].clipped += cpu::clipped_count(losses.flags);
+      sums.segments[0].log_loss += losses.sum;
+      sums.segments[0].clipped += losses.clipped;
       for (const BinPlace& place : sums.shape.bins) {
         float_kernels_.count(p, rows, place.query, block);
         for (i64 slot = 0; slot < place.slots(); ++slot) {
@@ -521,26 +522,6 @@ class BinaryPass {
       }
     });
     return true;
-  }
-
-  /// The sums of the rows' log losses, where asked for.
-  cpu::BlockSums float_losses(Worker& worker, i64 row, i64 rows) const {
-    cpu::BlockSums sums;
-    if (!terms_.log_loss) return sums;
-    TermSpec only = terms_;
-    only.brier = false;
-    ColumnBlock& block = *worker.block;
-    for (i64 i = 0; i < rows; i += kBlockRows) {
-      block.rows = std::min(kBlockRows, rows - i);
-      kernels_.load_columns(matrix_, row + i, block.rows, 0, 1, worker.tile->scores, kTileStride);
-      kernels_.load_labels(labels_ + row + i, 1, block.rows, 1, worker.tile->labels, kTileStride);
-      block.score = worker.tile->scores;
-      block.label = worker.tile->labels;
-      const cpu::BlockSums own = kernels_.terms(only, block);
-      sums.loss += own.loss;
-      sums.flags += own.flags;
-    }
-    return sums;
   }
 
   void add_rows(int worker_index, i64 row, i64 rows) {

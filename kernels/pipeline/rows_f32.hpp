@@ -73,6 +73,7 @@ struct MulticlassSoftmaxF32Sums {
     return number(element.get(), table.at(row, column));
   }
   CUPEL_HD CUPEL_INLINE float logit(i64 row, i64 column) const {
+    if (is_narrow(element.get())) return narrow_number(element.get(), table.at(row, column));
     return softmax_f32_logit(value(row, column));
   }
   /// The largest of the row's float32 logits is that of the largest logit; +0 where it is a zero.

@@ -276,6 +276,7 @@ TEST_F(Cli, ValuesOfOptionsAreChecked) {
       {{"--mem", "9999999T"},
        "--mem '9999999T' is not a size; write bytes, or a number with K, M, G or T, such as 512M"},
       {{"--nan", "ignore"}, "unknown --nan policy 'ignore'; one of error, drop"},
+      {{"--softmax", "f16"}, "unknown --softmax 'f16', did you mean 'f64'?"},
       {{"--split", "train"}, "unknown split 'train'; one of all, test, calibration"},
       {{"--split", "test"}, "--split test needs --calibration"},
       {{"--backend", "cuda:x"}, "device of --backend 'x' is not an integer from 0 to 1023"},
@@ -449,6 +450,32 @@ TEST_F(Cli, ResultsDoNotDependOnThreads) {
                    between(done.out, "\"results\"", "\"failures\""));
     EXPECT_GT(runs.back().size(), 1000u);
     EXPECT_EQ(runs.back(), runs.front());
+  }
+}
+
+// What is made of probabilities names the softmax and differs in late digits; what is made of the
+// logits' order does neither.
+TEST_F(Cli, SoftmaxInFloat32) {
+  const auto line_of = [&](const char* softmax, const std::string& metric) {
+    const std::string data = CUPEL_SOURCE_DIR "/data/digits_logits_f16.npz";
+    const Ended done = run({"eval", data, "--metrics", metric, "--softmax", softmax, "--format",
+                            "jsonl", "-q", "--backend", "cpu"});
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return done.out;
+  };
+  const auto value_of = [](const std::string& line) {
+    return std::stod(line.substr(line.find("\"value\":") + 8));
+  };
+  for (const std::string metric : {"log_loss", "brier", "ece", "classwise_ece"}) {
+    const std::string f32 = line_of("f32", metric);
+    const std::string f64 = line_of("f64", metric);
+    EXPECT_NE(f32.find(R"("softmax":"f32")"), std::string::npos) << f32;
+    EXPECT_EQ(f64.find("softmax"), std::string::npos) << f64;
+    EXPECT_NE(value_of(f32), value_of(f64)) << metric;
+    EXPECT_NEAR(value_of(f32), value_of(f64), 1e-6) << metric;
+  }
+  for (const std::string metric : {"auroc", "accuracy", "top_k_accuracy(k=2)"}) {
+    EXPECT_EQ(line_of("f32", metric), line_of("f64", metric));
   }
 }
 

@@ -389,6 +389,45 @@ TEST(Sim, Matrices) {
   }
 }
 
+// The softmax in float32: a kernel of its own. Fewer and more classes than a row has threads.
+TEST(Sim, SoftmaxF32) {
+  const auto expect = [](const Spec& spec) {
+    SCOPED_TRACE(spec.text());
+    OwnedTable table = make_table(spec, 20261124);
+    table.view.softmax = SoftmaxKind::kF32;
+    auto cpu = make_cpu_backend(1);
+    auto sim = make_sim_backend();
+    for (const RowSpec& rows : all_row_specs(spec)) {
+      expect_equal_states(sim->row_sums(table.view, rows), cpu->row_sums(table.view, rows),
+                          "row sums");
+    }
+  };
+  for (const i64 classes : {1, 2, 8, 9, 33, 64, 65, 130}) {
+    for (const Order order : {Order::kRows, Order::kColumns, Order::kGaps}) {
+      if (kSlow && classes % 3 != 0) continue;
+      Spec spec;
+      spec.task = Task::kMulticlass;
+      spec.logits = true;
+      spec.classes = classes;
+      spec.order = order;
+      spec.rows = classes > 32 ? 120 : 400;
+      spec.weights = static_cast<Weights>(classes % 3);
+      spec.cells = classes % 2 == 0 ? 4 : 1;
+      expect(spec);
+    }
+  }
+  for (const DType dtype : kNumeric) {
+    Spec spec;
+    spec.task = Task::kMulticlass;
+    spec.logits = true;
+    spec.dtype = dtype;
+    spec.classes = 11;
+    spec.rows = 300;
+    spec.cells = 2;
+    expect(spec);
+  }
+}
+
 // More segments than a block's shared memory has counters for.
 TEST(Sim, ThousandsOfSegments) {
   Spec spec;

@@ -72,11 +72,16 @@ CUPEL_HD CUPEL_INLINE ExpParts exp_parts(double x) {
 /// 2^n for n in [-1022, 1023], given any integer whose low 11 bits are n + 1023.
 CUPEL_HD CUPEL_INLINE double power_of_two(u64 biased) { return double_from_bits(biased << 52); }
 
-/// log(x) for a normal x that `scale` (a power of two) was multiplied into; log2_scale is its
-/// logarithm. Bits for any other x are meaningless.
-CUPEL_HD CUPEL_INLINE double log_normal(double x, double log2_scale) {
-  constexpr double kLn2High = 0x1.62e42fefa3800p-1;
-  constexpr double kLn2Low = 0x1.ef35793c76730p-45;
+/// What log_from_parts() needs: x = (1 + f) * 2^n, and s = f / (2 + f).
+struct LogParts {
+  double f;
+  double s;
+  double n;
+};
+
+/// The first half of log_normal(): a loop over rows that does one half after the other keeps the
+/// chain of operations short.
+CUPEL_HD CUPEL_INLINE LogParts log_parts(double x, double log2_scale) {
   constexpr u64 kOne = 0x3FF0000000000000u;
   constexpr u64 kRootHalf = 0x3FE6A09E667F3BCDu;
   constexpr u64 kMantissa = 0x000FFFFFFFFFFFFFu;
@@ -85,11 +90,17 @@ CUPEL_HD CUPEL_INLINE double log_normal(double x, double log2_scale) {
   const double m = double_from_bits((from_root_half & kMantissa) + kRootHalf);
   const double biased = double_from_bits((from_root_half >> 52) | 0x4330000000000000u);
   const double n = biased - (0x1p52 + 1023.0) - log2_scale;
-  // With f = m - 1 and s = f / (2 + f): log(1 + f) = 2 atanh(s) = f - f^2/2 + s * (f^2/2 + z *
-  // r(z)), z = s^2, where z * r(z) = 2 atanh(s) / s - 2 within 1.3e-18 of 2.
   const double f = m - 1.0;
-  const double s = f / (2.0 + f);
-  const double z = s * s;
+  return {f, f / (2.0 + f), n};
+}
+
+CUPEL_HD CUPEL_INLINE double log_from_parts(LogParts parts) {
+  constexpr double kLn2High = 0x1.62e42fefa3800p-1;
+  constexpr double kLn2Low = 0x1.ef35793c76730p-45;
+  // log(1 + f) = 2 atanh(s) = f - f^2/2 + s * (f^2/2 + z * r(z)), z = s^2, where z * r(z) = 2
+  // atanh(s) / s - 2 within 1.3e-18 of 2.
+  const double f = parts.f;
+  const double z = parts.s * parts.s;
   double r = 0x1.2f0d8d506fbbep-3;
   r = fused(r, z, 0x1.39a0f534e20f3p-3);
   r = fused(r, z, 0x1.74664629b0669p-3);
@@ -99,8 +110,14 @@ CUPEL_HD CUPEL_INLINE double log_normal(double x, double log2_scale) {
   r = fused(r, z, 0x1.5555555555593p-1);
   const double half_f = 0.5 * f;
   const double bracket = fused(z, r, half_f * f);
-  const double low = fused(-half_f, f, fused(s, bracket, n * kLn2Low));
-  return fused(n, kLn2High, f + low);
+  const double low = fused(-half_f, f, fused(parts.s, bracket, parts.n * kLn2Low));
+  return fused(parts.n, kLn2High, f + low);
+}
+
+/// log(x) for a normal x that `scale` (a power of two) was multiplied into; log2_scale is its
+/// logarithm. Bits for any other x are meaningless.
+CUPEL_HD CUPEL_INLINE double log_normal(double x, double log2_scale) {
+  return log_from_parts(log_parts(x, log2_scale));
 }
 
 }  // namespace detail

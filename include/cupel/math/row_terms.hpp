@@ -83,12 +83,15 @@ CUPEL_HD CUPEL_INLINE bool is_clipped(double p, double epsilon) {
   return static_cast<bool>(static_cast<int>(p < epsilon) | static_cast<int>(p > 1.0 - epsilon));
 }
 
+CUPEL_HD CUPEL_INLINE double clipped_probability(double p, double epsilon) {
+  const double above = p < epsilon ? epsilon : p;
+  return above > 1.0 - epsilon ? 1.0 - epsilon : above;
+}
+
 /// -ln of the label's probability, clipped; epsilon in (0, 1/2).
 CUPEL_HD CUPEL_INLINE double log_loss_of_probability(double p, double epsilon) {
-  const double above = p < epsilon ? epsilon : p;
-  const double clipped = above > 1.0 - epsilon ? 1.0 - epsilon : above;
   // What log_det() gives, short of the cases that a clipped probability cannot be.
-  return -detail::log_normal(clipped, 0.0);
+  return -detail::log_normal(clipped_probability(p, epsilon), 0.0);
 }
 
 /// -ln of the probability of a row's class, given the logit of the positive class.
