@@ -65,6 +65,15 @@ CUPEL_INLINE void slots_body(const float* __restrict p, i64 first, i64 rows, con
   }
 }
 
+/// The confidence that has a slot of its own and does not get it by rounding: 0 where bins are
+/// [lo, hi), else 1.
+constexpr float apart(bool closed_left) { return closed_left ? 0.0f : 1.0f; }
+CUPEL_INLINE void set_apart(const float* __restrict p, i64 rows, i64 bins, bool closed_left,
+                            u32* __restrict slot) {
+  const u32 own = closed_left ? 0 : static_cast<u32>(bins) + 1;
+  for (i64 i = 0; i < rows; ++i) slot[i] = p[i] == apart(closed_left) ? own : slot[i];
+}
+
 CUPEL_INLINE void add_rows(i64 rows, i64 slots, FloatBlock& block) {
   u64* const even = block.even.data();
   u64* const odd = block.odd.data() + 9;
@@ -167,7 +176,13 @@ struct V3Set {
   }
   CUPEL_TARGET_V3 static void count(const float* p, i64 rows, const BinQuery& query,
                                     FloatBlock& block) {
-    slots_body(p, 0, rows, query, block.slot);
+    const i64 whole = rows / 8 * 8;
+    if (query.closed_left) {
+      slots<true>(p, whole, query.bins, block.slot);
+    } else {
+      slots<false>(p, whole, query.bins, block.slot);
+    }
+    slots_body(p, whole, rows, query, block.slot);
     add_rows(rows, bin_slots(query.bins), block);
   }
   CUPEL_TARGET_V3 static FloatLosses losses(const float* p, const u8* labels, i64 rows,
@@ -177,6 +192,32 @@ struct V3Set {
   CUPEL_TARGET_V3 static FloatDecisions decisions(const float* p, const u8* labels, i64 rows,
                                                   double threshold) {
     return decisions_body(p, labels, rows, float_threshold(threshold));
+  }
+
+ private:
+  /// As below.
+  template <bool kClosedLeft>
+  CUPEL_TARGET_V3 static void slots(const float* p, i64 whole, i64 bins, u32* slot) {
+    const __m256d count = _mm256_set1_pd(static_cast<double>(bins));
+    const __m256 special = _mm256_set1_ps(apart(kClosedLeft));
+    const __m128i one = _mm_set1_epi32(1);
+    __m256 any_apart = _mm256_setzero_ps();
+    for (i64 i = 0; i < whole; i += 8) {
+      any_apart =
+          _mm256_or_ps(any_apart, _mm256_cmp_ps(_mm256_loadu_ps(p + i), special, _CMP_EQ_OQ));
+      CUPEL_UNROLL
+      for (i64 j = i; j < i + 8; j += 4) {
+        const __m256d scaled = _mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(p + j)), count);
+        __m128i own;
+        if constexpr (kClosedLeft) {
+          own = _mm_add_epi32(_mm256_cvttpd_epi32(scaled), one);
+        } else {
+          own = _mm256_cvttpd_epi32(_mm256_ceil_pd(scaled));
+        }
+        _mm_store_si128(reinterpret_cast<__m128i*>(slot + j), own);
+      }
+    }
+    if (_mm256_movemask_ps(any_apart) != 0) set_apart(p, whole, bins, kClosedLeft, slot);
   }
 };
 
@@ -268,11 +309,11 @@ struct V4Set {
   template <bool kClosedLeft>
   CUPEL_TARGET_V4 static void slots(const float* p, i64 whole, i64 bins, u32* slot) {
     const __m512d count = _mm512_set1_pd(static_cast<double>(bins));
-    const __m512 apart = _mm512_set1_ps(kClosedLeft ? 0.0f : 1.0f);
+    const __m512 special = _mm512_set1_ps(apart(kClosedLeft));
     const __m256i one = _mm256_set1_epi32(1);
     unsigned any_apart = 0;
     for (i64 i = 0; i < whole; i += 16) {
-      any_apart |= _cvtmask16_u32(_mm512_cmp_ps_mask(_mm512_loadu_ps(p + i), apart, _CMP_EQ_OQ));
+      any_apart |= _cvtmask16_u32(_mm512_cmp_ps_mask(_mm512_loadu_ps(p + i), special, _CMP_EQ_OQ));
       CUPEL_UNROLL
       for (i64 j = i; j < i + 16; j += 8) {
         const __m512d scaled = _mm512_mul_pd(_mm512_cvtps_pd(_mm256_loadu_ps(p + j)), count);
@@ -286,10 +327,7 @@ struct V4Set {
         _mm256_store_si256(reinterpret_cast<__m256i*>(slot + j), own);
       }
     }
-    if (any_apart == 0) return;
-    const u32 own = kClosedLeft ? 0 : static_cast<u32>(bins) + 1;
-    const float value = kClosedLeft ? 0.0f : 1.0f;
-    for (i64 i = 0; i < whole; ++i) slot[i] = p[i] == value ? own : slot[i];
+    if (any_apart != 0) set_apart(p, whole, bins, kClosedLeft, slot);
   }
 };
 #else
