@@ -473,7 +473,8 @@ class BinaryPass {
     const i64 size = f32 ? sizeof(float) : sizeof(u16);
     bool few = true;
     for (const BinQuery& query : spec.bins) {
-      few = few && query.points == BinPoints::kPositive && query.bins <= cpu::kMostFloatBins;
+      few = few && query.points == BinPoints::kPositive && query.bins <= cpu::kMostFloatBins &&
+            !query.moments;
     }
     return std::is_same_v<Mass, u64> && table.task == Task::kBinary && !table.logits && one_cell &&
            spec.brier && few && (f32 || half) && matrix.row_stride == size &&

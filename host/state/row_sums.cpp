@@ -7,7 +7,7 @@
 namespace cupel {
 namespace {
 
-constexpr u32 kRowSumsVersion = 3;
+constexpr u32 kRowSumsVersion = 4;
 /// Queries that a state may have: more than metrics could ask for.
 constexpr u32 kMostBinQueries = 1 << 16;
 

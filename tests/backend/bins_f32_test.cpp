@@ -119,6 +119,17 @@ TEST(FloatBins, SumsAreThoseOfTheGeneralWayAtEveryEdge) {
   }
 }
 
+// Moments are the general way's alone.
+TEST(FloatBins, MomentsAreSummed) {
+  const Column column = column_of(DType::kF32, around_edges(15));
+  const RowSpec spec = spec_of({{BinPoints::kPositive, 15, false, true}});
+  expect_equal(column, spec, "moments");
+  ThreadPool pool(1);
+  const auto sums = cpu_row_sums(column.table, spec, pool);
+  ASSERT_TRUE(sums.ok());
+  EXPECT_EQ((*sums)[0][0].bins[0].square.size(), 17u);
+}
+
 // A block's fields at their fullest: all rows in one slot, right, of the largest confidences.
 TEST(FloatBins, FullBlocksDoNotOverflow) {
   for (const float value : {1.0f, std::nextafter(1.0f, 0.0f), 0.0f, 0x1.fffffep-9f}) {

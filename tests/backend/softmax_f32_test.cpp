@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu_level.hpp"
@@ -111,8 +112,12 @@ std::vector<RowSums> oracle(const Logits& data, const RowSpec& spec) {
   for (const BinQuery& query : spec.bins) {
     const auto slots =
         static_cast<std::size_t>(bin_sets(query.points, t.classes) * bin_slots(query.bins));
-    empty.bins.push_back({std::vector<u64>(slots), std::vector<u128>(slots),
-                          std::vector<u128>(slots), std::vector<U256>(slots)});
+    BinTotals totals;
+    totals.rows.resize(slots);
+    totals.mass.resize(slots);
+    totals.right.resize(slots);
+    totals.confidence.resize(slots);
+    empty.bins.push_back(std::move(totals));
   }
   std::vector<RowSums> all(t.cell_count, empty);
   for (i64 r = 0; r < t.rows; ++r) {
