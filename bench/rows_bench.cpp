@@ -269,16 +269,16 @@ void cycles(benchmark::State& state) {
 
 #if CUPEL_HAS_TARGETS
 CUPEL_TARGET_V4 float multiply_v4(i64 rounds) {
-  __m512 sums[12];
-  for (int l = 0; l < 12; ++l) sums[l] = _mm512_set1_ps(static_cast<float>(l));
+  __m512 sums[8];
+  for (int l = 0; l < 8; ++l) sums[l] = _mm512_set1_ps(static_cast<float>(l));
   const __m512 factor = _mm512_set1_ps(0.999f);
   for (i64 i = 0; i < rounds; ++i) {
     CUPEL_UNROLL
-    for (int l = 0; l < 12; ++l) sums[l] = _mm512_fmadd_ps(sums[l], factor, factor);
+    for (int l = 0; l < 8; ++l) sums[l] = _mm512_fmadd_ps(sums[l], factor, factor);
   }
   float all[16];
   float sum = 0;
-  for (int l = 0; l < 12; ++l) {
+  for (int l = 0; l < 8; ++l) {
     _mm512_storeu_ps(all, sums[l]);
     for (const float one : all) sum += one;
   }
@@ -293,7 +293,7 @@ void multiplications(benchmark::State& state) {
     benchmark::DoNotOptimize(rounds);  // or the call would leave the loop
     benchmark::DoNotOptimize(multiply_v4(rounds));
   }
-  state.SetItemsProcessed(state.iterations() * kRounds * 12 * 16 * 2);
+  state.SetItemsProcessed(state.iterations() * kRounds * 8 * 16 * 2);
 }
 BENCHMARK(multiplications)->Unit(benchmark::kMillisecond);
 #endif

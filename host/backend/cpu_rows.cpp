@@ -1,6 +1,7 @@
 #include "backend/cpu_rows.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -477,8 +478,7 @@ class BinaryPass {
             !query.moments;
     }
     return std::is_same_v<Mass, u64> && table.task == Task::kBinary && !table.logits && one_cell &&
-           spec.brier && few && (f32 || half) && matrix.row_stride == size &&
-           (half || reinterpret_cast<std::uintptr_t>(matrix.data) % alignof(float) == 0);
+           spec.brier && few && (f32 || half) && matrix.row_stride == size;
   }
 
   /// Up to kFloatBlockRows rows; false, and nothing done, where one is no probability.
@@ -487,10 +487,12 @@ class BinaryPass {
     FloatBlock& block = *worker.float_block;
     const std::byte* scores = matrix_.data + row * matrix_.row_stride;
     const float* p = worker.floats.data();
-    if (matrix_.dtype == DType::kF32) {
-      p = reinterpret_cast<const float*>(scores);
-    } else {
+    if (matrix_.dtype != DType::kF32) {
       float_kernels_.widen(matrix_.dtype, scores, rows, worker.floats.data());
+    } else if (reinterpret_cast<std::uintptr_t>(scores) % alignof(float) == 0) {
+      p = reinterpret_cast<const float*>(scores);
+    } else {  // as a column of an npz mostly is
+      std::memcpy(worker.floats.data(), scores, index(rows) * sizeof(float));
     }
     const u8* labels = labels_ + row;
     if (!float_kernels_.terms(p, labels, rows, block)) return false;

@@ -204,8 +204,6 @@ struct Wide {
       CUPEL_UNROLL
       for (int v = 0; v < 2; ++v) {
         const __m512 own = _mm512_loadu_ps(from + 16 * v);
-        // The next row, while this one is computed: there is nothing else to wait for memory.
-        _mm_prefetch(reinterpret_cast<const char*>(x + classes + j + 16 * v), _MM_HINT_T0);
         max[v] = _mm512_maskz_max_ps(kAll, own, max[v]);
         above[v] = _mm512_mask_sub_epi32(above[v], _mm512_cmp_ps_mask(own, of_label, _CMP_GT_OQ),
                                          above[v], minus_one);
@@ -242,6 +240,8 @@ struct Wide {
       for (i64 i = 0; i < count; i += kLanes) {
         CUPEL_UNROLL
         for (int v = 0; v < 2; ++v) {
+          // The next row, while this one is computed: there is nothing else to wait for memory.
+          _mm_prefetch(reinterpret_cast<const char*>(x + classes + j + i + 16 * v), _MM_HINT_T0);
           _mm512_store_ps(terms + i + 16 * v, term(_mm512_loadu_ps(from + i + 16 * v), of_max));
         }
       }

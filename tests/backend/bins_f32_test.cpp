@@ -168,6 +168,16 @@ TEST(FloatBins, RowsOutsideAreCounted) {
   }
 }
 
+TEST(FloatBins, UnalignedColumns) {
+  Draws draws(23);
+  std::vector<float> values;
+  for (i64 i = 0; i < 3000; ++i) values.push_back(static_cast<float>(draws.unit()));
+  Column column = column_of(DType::kF32, values);
+  column.side_by_side.insert(column.side_by_side.begin(), std::byte{7});
+  column.table.scores.data = column.side_by_side.data() + 1;
+  expect_equal(column, spec_of({{BinPoints::kPositive, 15, false}}), "unaligned");
+}
+
 TEST(FloatBins, EveryHalfBetweenZeroAndOne) {
   std::vector<u16> values;
   for (u32 bits = 0; bits <= 0x3C00; ++bits) values.push_back(static_cast<u16>(bits));
