@@ -50,7 +50,7 @@ void EvalArguments::declare(Arguments& arguments) {
   arguments.list("--metrics", "M,..", metrics, "'cupel metrics' lists them; the task's defaults");
   arguments.flag("--by-class", request.by_class, "a value per class or label too");
   arguments.text("--softmax", "S", softmax,
-                 "of multiclass logits: f64, or f32: faster, to about 1e-6; rankings keep f64");
+                 "of multiclass logits: f64, or f32 (faster, to about 1e-6)");
   columns.declare(arguments, request);
   arguments.section("rows");
   arguments.flag("--pool", request.pool, "all files are shards of one dump");

@@ -63,7 +63,8 @@ CUPEL_HD CUPEL_INLINE float softmax_f32_term(float logit, float max) {
 CUPEL_HD CUPEL_INLINE u32 softmax_f32_units(float term) {
   return static_cast<u32>(static_cast<i32>(__builtin_fmaf(term, 0x1p14f, 0.5f)));
 }
-/// The square of a term's exponential in units of 2^-28, rounded likewise.
+/// The square of a term's exponential in units of 2^-28: rounded to float32 (2^-24 of itself), then
+/// likewise.
 CUPEL_HD CUPEL_INLINE u32 softmax_f32_square_units(float term) {
   return static_cast<u32>(static_cast<i32>(__builtin_fmaf(term, term, 0.5f)));
 }
