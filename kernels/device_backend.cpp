@@ -125,6 +125,13 @@ RowSums sums_of(const RowLayout& layout, const u64* limbs, i64 segment, i64 clas
   return out;
 }
 
+SlopeSums slopes_of(const SlopeLayout& layout, const u64* limbs, i64 segment) {
+  const auto slope = [&](i64 i) {
+    return wide_at(limbs + layout.at(segment, i), layout.term_limbs);
+  };
+  return {slope(0), slope(1), slope(2)};
+}
+
 BinTotals bins_of(const RowLayout& layout, const u64* limbs, const BinPlace& place, i64 segment) {
   BinTotals out;
   const i64 first = place.at(segment, 0, 0);
@@ -225,6 +232,8 @@ class PipelineBackend final : public DeviceBackend {
       work.exact_match = spec.exact_match;
       work.bins = spec.bins;
       work.softmax_f32 = table.sums_softmax_f32();
+      work.factors = spec.tempering.factors;
+      work.slopes = spec.tempering.slopes;
       work.epsilon = probability_epsilon(table.scores.dtype);
       RowLayout layout;
       std::vector<u64> limbs;
@@ -239,6 +248,7 @@ class PipelineBackend final : public DeviceBackend {
           const i64 segment = p * layout.cells + cell;
           RowSums own = sums_of(layout, limbs.data(), segment, exact ? 1 : layout.classes);
           own.softmax_f32 = work.softmax_f32;
+          if (work.slopes) own.slopes = slopes_of(slope_layout(layout), limbs.data(), segment);
           for (const BinPlace& place : exact ? std::vector<BinPlace>{} : places) {
             own.bins.push_back(bins_of(layout, limbs.data(), place, segment));
           }

@@ -94,7 +94,9 @@ struct RowWork {
   bool log_loss = false;
   bool exact_match = false;
   std::vector<BinQuery> bins;
-  bool softmax_f32 = false;  ///< of multiclass logits
+  bool softmax_f32 = false;     ///< of multiclass logits
+  std::vector<double> factors;  ///< [cells] of a tempering; empty: none
+  bool slopes = false;
   double epsilon = 0;
 };
 
@@ -152,6 +154,19 @@ struct RowLayout {
   }
 };
 
+/// Where the slopes of a tempering stand, behind all that a layout has: sums of term_limbs limbs,
+/// [segment][3].
+struct SlopeLayout {
+  i64 first = 0;
+  i64 term_limbs = 4;
+  CUPEL_HD i64 at(i64 segment, i64 slope) const {
+    return first + (segment * 3 + slope) * term_limbs;
+  }
+};
+inline SlopeLayout slope_layout(const RowLayout& layout) {
+  return {layout.total(), layout.term_limbs};
+}
+
 /// The places of a layout's queries; sets `layout.bin_count` and `layout.moment_count`.
 inline std::vector<BinPlace> place_bins(const std::vector<BinQuery>& queries, RowLayout& layout) {
   std::vector<BinPlace> places;
@@ -200,7 +215,7 @@ class Pipelines {
   /// Answers of problems [first, last) over all rows, cells ignored.
   virtual bool folds(i64 first, i64 last, const std::vector<RankQuery>& queries,
                      HostFolds& out) = 0;
-  /// Row sums as limbs.
+  /// Row sums as limbs; with work.slopes these behind them.
   virtual bool row_sums(const RowWork& work, RowLayout& layout, std::vector<u64>& limbs) = 0;
 };
 

@@ -42,6 +42,7 @@ import struct
 import sys
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 
@@ -549,6 +550,183 @@ def calibration_of_label(table, metric, rows, **options):
     return calibration(binary, rows, metric, **options)
 
 
+# ---- fits: rows are (label, value or values, mass), those to fit on and the others -------------------
+
+FITTED = {"temperature", "platt", "isotonic"}
+FIT_DIGITS = 40
+
+
+def decimal(value):
+    value = Fraction(value)
+    return Decimal(value.numerator) / Decimal(value.denominator)
+
+
+def softmax_losses(rows, factor):
+    """(mass, loss, x_label - mean, variance) of each row, x the distances of its scaled logits from the largest."""
+    out = []
+    for y, values, w in rows:
+        scaled = [decimal(v) * factor for v in values]
+        x = [max(scaled) - v for v in scaled]
+        e = [(-v).exp() for v in x]
+        total = sum(e)
+        mean = sum(a * b for a, b in zip(x, e)) / total
+        variance = sum((a - mean) ** 2 * b for a, b in zip(x, e)) / total
+        out.append((decimal(w), x[y] + total.ln(), x[y] - mean, variance))
+    return out
+
+
+def fit_on(rows):
+    """Undefined where there is nothing to fit on."""
+    if not rows:
+        raise Undefined("too_few_calibration")
+    masses(rows)
+
+
+def inverse_temperature(rows):
+    """The factor of least log loss: bisection of its slope, then Newton's method."""
+    fit_on(rows)
+    rows = [row for row in rows if row[2]]
+
+    def slopes(factor):
+        terms = softmax_losses(rows, factor)
+        return sum(w * g for w, _, g, _ in terms), sum(w * h for w, _, _, h in terms)
+
+    low, high = Decimal(1) / 20, Decimal(20)
+    if all(len(set(values)) == 1 for _, values, _ in rows):
+        raise Undefined("not_defined")
+    if slopes(high)[0] <= 0 or slopes(low)[0] >= 0:
+        raise Undefined("ran_away")
+    for _ in range(14):
+        middle = (low * high).sqrt()
+        low, high = (middle, high) if slopes(middle)[0] < 0 else (low, middle)
+    factor = (low * high).sqrt()
+    for _ in range(6):
+        first, second = slopes(factor)
+        factor *= 1 - first / second
+    assert low <= factor <= high and abs(slopes(factor)[0] / slopes(factor)[1]) < Decimal("1e-25")
+    return factor
+
+
+@lru_cache
+def platt_line(rows, logits, smoothed):
+    """Slope and intercept of the logistic regression, by Newton's method with halved steps."""
+    fit_on(rows)
+    rows = [row for row in rows if row[2]]
+    if not logits and any(not 0 <= v <= 1 for _, v, _ in rows):
+        raise Undefined("not_probability")
+    positive = sum(Fraction(w, MASS_UNIT) for y, _, w in rows if y)
+    negative = sum(Fraction(w, MASS_UNIT) for y, _, w in rows if not y)
+    if positive == 0 or negative == 0:
+        raise Undefined("no_positive" if positive == 0 else "no_negative")
+    targets = [Fraction(0), Fraction(1)]
+    if smoothed:
+        targets = [1 / (negative + 2), (positive + 1) / (positive + 2)]
+    points = [(platt_feature(v, logits), decimal(targets[y]), decimal(w)) for y, v, w in rows]
+    if len({x for x, _, _ in points}) == 1:
+        raise Undefined("not_defined")
+    of = [[x for (x, _, _), row in zip(points, rows) if row[0] == y] for y in (0, 1)]
+    if not smoothed and (max(of[0]) <= min(of[1]) or max(of[1]) <= min(of[0])):
+        raise Undefined("ran_away")
+
+    def loss(a, b):
+        return sum(w * ((1 + (a * x + b).exp()).ln() - t * (a * x + b)) for x, t, w in points)
+
+    a, b, now = Decimal(0), Decimal(0), loss(Decimal(0), Decimal(0))
+    for _ in range(100):
+        g0 = g1 = h00 = h01 = h11 = Decimal(0)
+        for x, t, w in points:
+            p = 1 / (1 + (-(a * x + b)).exp())
+            g0, g1 = g0 + w * (p - t) * x, g1 + w * (p - t)
+            v = w * p * (1 - p)
+            h00, h01, h11 = h00 + v * x * x, h01 + v * x, h11 + v
+        d = h00 * h11 - h01 * h01
+        step = (g1 * h01 - g0 * h11) / d, (g0 * h01 - g1 * h00) / d
+        share = Decimal(1)
+        while loss(a + share * step[0], b + share * step[1]) > now:
+            share /= 2
+            if share < Decimal("1e-20"):
+                break
+        a, b = a + share * step[0], b + share * step[1]
+        now = loss(a, b)
+        if abs(step[0]) + abs(step[1]) < Decimal("1e-15"):
+            return a, b
+    raise AssertionError(f"did not settle: {a} {b} {step} {share} {len(rows)} {smoothed}")
+
+
+def platt_feature(value, logits):
+    if logits:
+        return decimal(value)
+    p = min(max(decimal(value), Decimal(1e-12)), Decimal(1 - 1e-12))
+    return p.ln() - (1 - p).ln()
+
+
+def isotonic_points(rows):
+    """(score, value) of each distinct score, by the min-max formula of isotonic regression."""
+    fit_on(rows)
+    scores = sorted({v for _, v, w in rows if w})
+    mass = [sum(w for _, v, w in rows if v == s) for s in scores]
+    positive = [sum(w for y, v, w in rows if v == s and y) for s in scores]
+
+    def share(a, b):
+        return Fraction(sum(positive[a : b + 1]), sum(mass[a : b + 1]))
+
+    last = len(scores)
+    return [
+        (s, max(min(share(a, b) for b in range(i, last)) for a in range(i + 1))) for i, s in enumerate(scores)
+    ]
+
+
+def isotonic_at(points, score, interpolation):
+    below = [p for p in points if p[0] <= score]
+    above = [p for p in points if p[0] >= score]
+    if not below or not above:
+        return (above[0] if above else below[-1])[1]
+    (x0, y0), (x1, y1) = below[-1], above[0]
+    if x0 == x1 or y0 == y1 or interpolation == "step":
+        return y0
+    return y0 + (y1 - y0) * (Fraction(score) - Fraction(x0)) / (Fraction(x1) - Fraction(x0))
+
+
+def fitted(table, halves, metric, value="ece", targets="labels", interpolation="linear"):
+    fit, others = halves
+    with localcontext() as context:
+        context.prec = FIT_DIGITS
+        if metric == "temperature":
+            if table.task == "binary":
+                fit = [(y, [0, v], w) for y, v, w in fit]
+            return Fraction(1 / inverse_temperature(fit))
+        if metric == "platt":
+            if not table.logits and any(not 0 <= v <= 1 for _, v, _ in table.fit_rows):
+                fit_on(fit)
+                raise Undefined("not_probability")
+            a, b = platt_line(tuple(fit), table.logits, targets == "smoothed")
+            mapped = []
+            for y, v, w in others:
+                z = a * platt_feature(v, table.logits) + b
+                mapped.append((y, 1 / (1 + (-z).exp()), w, (1 + (z if y == 0 else -z).exp()).ln()))
+        else:
+            points = isotonic_points(fit)
+            mapped = []
+            for y, v, w in others:
+                p = isotonic_at(points, v, interpolation)
+                right = decimal(p if y else 1 - p)
+                clipped = min(max(right, Decimal(2) ** -52), 1 - Decimal(2) ** -52)
+                mapped.append((y, p, w, -clipped.ln()))
+        masses([(1, None, w) for _, _, w, _ in mapped])
+        if value == "log_loss":
+            return mean([(Fraction(loss), w) for _, _, w, loss in mapped])
+        if value == "brier":
+            return mean([((Fraction(p) - y) ** 2, w) for y, p, w, _ in mapped])
+        found = {}
+        for y, p, w, _ in mapped:
+            # What is no double is rounded, so it may not be near an edge; a share of a block may be on one.
+            exact = isinstance(p, Fraction) and float(p) in {k / 15 for k in range(16)}
+            assert exact or all(abs(float(p) - k / 15) > 1e-11 for k in range(16)), p
+            k = bin_of(float(p), 15, "right", "")
+            found[k] = found.get(k, 0) + w * (y - Fraction(p))
+        return sum(abs(gap) for gap in found.values()) / sum(w for _, _, w, _ in mapped)
+
+
 # ---- averages -----------------------------------------------------------------------------------
 
 
@@ -646,9 +824,17 @@ class Table:
                 label = int(label)
             self.rows.append((label, values, int(mass)))
             self.groups.append({n: row[n] for n in names})
+        self.fit_rows, self.fit_groups = list(self.rows), list(self.groups)
+        split = option(case, "--split")
+        if split:
+            self.calibration = option(case, "--calibration")
+            keep = [bool(g[self.calibration]) == (split == "calibration") for g in self.groups]
+            self.rows = [row for row, kept in zip(self.rows, keep) if kept]
+            self.groups = [g for g, kept in zip(self.groups, keep) if kept]
+        ranked = any(metric in RANKING for metric, _ in split_metrics(case.metrics))
         if self.logits and probabilities:
             self.turn_into_probabilities()
-        elif self.logits and self.task == "multiclass":
+        elif self.logits and self.task == "multiclass" and ranked:
             self.rank_by_softmax()
 
     def turn_into_probabilities(self):
@@ -678,6 +864,14 @@ class Table:
                     rank += not same
                 ranks[i][k] = rank
         self.rows = [(y, r, w) for (y, _, w), r in zip(self.rows, ranks)]
+
+    def halves(self, case, wanted):
+        """(rows to fit on, the others) among those whose groups are wanted: {column: text}."""
+        column, both = option(case, "--calibration"), ([], [])
+        for row, g in zip(self.fit_rows, self.fit_groups):
+            if all(str(g[c]) == text for c, text in wanted.items()):
+                both[0 if g[column] else 1].append(row)
+        return both
 
     def values_of(self, columns):
         """The group values that occur, in the order of the columns; unknown ones belong to none."""
@@ -772,6 +966,10 @@ def expected_lines(case):
             if metric in OF_MOMENTS:
                 close = " rel=1e-5" if metric == "smooth_ece" else " rel=1e-11"
                 add(metric + text + group, close, lambda: of_moments(table, rows, metric, **options))
+            elif metric in FITTED:
+                wanted = dict(part.split(":") for part in group[7:].split(",")) if group else {}
+                halves = table.halves(case, wanted)
+                add(metric + text + group, " rel=1e-10", lambda: fitted(table, halves, metric, **options))
             elif metric not in RANKING:
                 add(metric + text + group, tolerance, lambda: decision(table, rows, metric, **options))
             elif table.task == "binary":
@@ -865,6 +1063,9 @@ def wrong_usage():
               "samples", task="multiclass", **multiclass),
         wrong("es_without_group", "an equity-scaled value needs a group", "es_auroc", "--group"),
         wrong("xauc_without_group", "cross-group AUROC needs a group", "xauc", "--group"),
+        wrong("fit_without_calibration", "a fit needs rows to fit on", "platt", "--calibration"),
+        wrong("temperature_of_probabilities", "a temperature divides logits", "temperature", "--logits",
+              options="--calibration c", columns="label:u8 score:f32 c:bool", rows="0 0.1 1\n1 0.9 0"),
     ]  # fmt: skip
 
 
@@ -1302,11 +1503,87 @@ def calibrated_in_order():
     return cases
 
 
+EVERY_MAP = ("platt,platt(value=log_loss),platt(value=brier),platt(targets=smoothed),isotonic,isotonic(value=log_loss),"
+             "isotonic(value=brier),isotonic(interpolation=step),isotonic(value=brier,interpolation=step)")  # fmt: skip
+
+
+def fits():
+    binary = "label:u8 logits:f64 c:bool"
+    maps = f"temperature,{EVERY_MAP}"
+    cal = "--calibration c"
+
+    def logits(random, count, weights):
+        rows = []
+        for _ in range(count):
+            y = int(random.random() < 0.4)
+            z = round((random.random() + random.random() - 1 + (0.4 if y else -0.3)) * 9, 2)
+            half, group = int(random.random() < 0.5), random.choice("abb")
+            rows.append(f"{y} {z} {half}" + (f" {random.randrange(0, 9) / 4}" if weights else "") + f" {group}")
+        return rows
+
+    cases = [
+        Case("temperature_example", "the example of temperature scaling: 1.4713189430; no other rows", "temperature",
+             "label:i64 logits[3]:f64 c:bool", "0 2 0 0 1\n1 1 2 0 1\n0 0 3 0 1\n2 0 0 1 1\n0 3 0 0 1", "multiclass", cal),
+        Case("fit_binary", "binary logits of twice the sharpness, two groups; other metrics see the test rows",
+             f"{maps},auroc,accuracy,xauc", binary + " g:str", logits(Random(20241101), 160, False), options=f"{cal} --split test --group g"),
+        Case("fit_binary_weighted", "weights in quarters, zero among them", f"{maps},auroc", "label:u8 logits:f64 c:bool weight:f32 g:str",
+             logits(Random(20241102), 160, True), options=f"{cal} --split calibration --group g"),
+        Case("fit_probabilities", "probabilities, 0 and 1 among them: their logits are clipped", EVERY_MAP, "label:u8 score:f32 c:u8",
+             "0 0 1\n1 0.25 1\n0 0.25 1\n1 1 1\n0 0.5 1\n1 0.75 1\n0 0.875 1\n1 0.125 1\n0 0.375 0\n1 0.9375 0\n0 0 0\n1 1 0\n0 0.625 0\n1 0.3125 0"),
+        Case("fit_ties", "few scores, many rows of each", maps, binary,
+             [f"{int((i * 7) % 10 < k)} {v} {i % 2}" for k, v in ((1, -2), (4, -0.5), (3, 0.25), (7, 1), (9, 4)) for i in range(20)]),
+        Case("all_right", "every calibration row right by a margin: the temperature runs to 0, the slope to infinity",
+             f"temperature,{EVERY_MAP}", binary, "1 3 1\n1 2 1\n0 -2.5 1\n0 -4 1\n1 1 0\n0 1.5 0\n0 -1 0"),
+        Case("all_wrong", "every calibration row wrong: the temperature runs to infinity, the slope falls",
+             f"temperature,{EVERY_MAP}", binary, "0 3 1\n0 2 1\n1 -2.5 1\n1 -4 1\n1 1 0\n0 1.5 0\n0 -1 0"),
+        Case("far_right", "so far right that no loss is left at any temperature", "temperature", binary,
+             "1 30000 1\n0 -40000 1\n1 1 0"),
+        Case("one_class_to_fit_on", "no positive calibration row", maps, binary, "0 3 1\n0 -2 1\n0 0.5 1\n1 1 0\n0 1.5 0"),
+        Case("no_calibration_rows", "every row is for testing", f"{maps},auroc", binary, "1 3 0\n0 2 0\n1 -2 0"),
+        Case("only_calibration_rows", "no other row", f"{maps},auroc", binary, "1 3 1\n0 2 1\n1 -2 1\n0 -1 1"),
+        Case("no_rows_to_fit_on", "no row", f"{maps},auroc", binary, []),
+        Case("no_weight_to_fit_on", "the calibration rows weigh nothing", maps, binary + " weight:f32", "1 3 1 0\n0 2 1 0\n1 -2 0 1\n0 1 0 1"),
+        Case("equal_scores_to_fit_on", "all calibration scores are one; zero says nothing", "platt,isotonic", binary,
+             "1 2 1\n0 2 1\n0 2 1\n1 3 0\n0 1 0"),
+        Case("zero_logits", "logits of zero have no temperature", "temperature", binary, "1 0 1\n0 0 1\n1 3 0"),
+        Case("margins", "scores outside [0, 1] that are no logits: isotonic alone maps them", "platt,isotonic,isotonic(value=brier)",
+             "label:u8 score:f64 c:bool", "1 3 1\n0 2 1\n1 -2 1\n0 -1 1\n0 -5 1\n1 2.5 0\n0 -3 0\n1 0 0"),
+    ]  # fmt: skip
+    for name, seed, weights in (("fit_classes", 20241103, False), ("fit_classes_weighted", 20241104, True)):
+        random = Random(seed)
+        rows = []
+        for _ in range(100):
+            y = skewed_class(random, 4)
+            cells = [round((random.random() - 0.5) * 16 + (5 if k == y else 0), 2) for k in range(4)]
+            half, group = int(random.random() < 0.6), random.choice("ab")
+            rows.append(f"{y} {' '.join(map(str, cells))} {half}" + (f" {random.randrange(0, 9) / 4}" if weights else "") + f" {group}")
+        columns = "label:i64 logits[4]:f32 c:bool" + (" weight:f64" if weights else "") + " g:str"
+        cases.append(Case(name, "logits of four classes, two groups" + (", weights in quarters" if weights else ""), "temperature,accuracy",
+                          columns, rows, "multiclass", f"{cal} --split test --group g"))  # fmt: skip
+    classes = "label:i64 logits[3]:f32 c:bool"
+    cases += [
+        Case("classes_right", "every calibration row right by a margin", "temperature", classes,
+             "0 3 0 1 1\n1 0 4 0 1\n2 0 1 5 1\n0 1 2 3 0", "multiclass", cal),
+        Case("classes_wrong", "every calibration row wrong", "temperature", classes,
+             "0 0 3 1 1\n1 0 -4 0 1\n2 0 1 -5 1\n0 1 2 3 0", "multiclass", cal),
+        Case("classes_equal", "the logits of each row are equal", "temperature", classes,
+             "0 3 3 3 1\n1 -2 -2 -2 1\n0 1 2 3 0", "multiclass", cal),
+        Case("classes_not_split", "every row is for testing", "temperature,accuracy", classes,
+             "0 0 3 1 0\n1 0 -4 0 0", "multiclass", cal),
+        Case("group_without_fit", "one group has no calibration row, another's is all right", "temperature", classes + " g:str",
+             "0 3 0 1 1 a\n1 2 0 0 1 a\n2 0 1 5 1 a\n0 1 2 3 0 b\n1 0 2 0 1 c\n2 0 1 3 1 c\n0 1 0 0 0 c", "multiclass", f"{cal} --group g"),
+    ]  # fmt: skip
+    for case in cases:
+        if "--calibration" not in case.options:
+            case.options = cal
+    return cases
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
-                of_second_moments, calibrated_in_order)  # fmt: skip
+                of_second_moments, calibrated_in_order, fits)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

@@ -14,6 +14,7 @@
 #include "backend/cpu_level.hpp"
 #include "backend/cpu_row_kernels.hpp"
 #include "backend/cpu_softmax_f32.hpp"
+#include "backend/cpu_tempered.hpp"
 #include "backend/thread_pool.hpp"
 #include "cupel/core/buffer.hpp"
 #include "cupel/math/bins.hpp"
@@ -976,6 +977,7 @@ Result<std::vector<std::vector<RowSums>>> cpu_row_sums(const TableView& table, c
                        "leave classes out");
   }
   try {
+    if (!spec.tempering.factors.empty()) return cpu_tempered_sums(table, spec, pool);
     return table.weighted() ? all_sums<u128>(table, spec, pool) : all_sums<u64>(table, spec, pool);
   } catch (const std::bad_alloc&) {
     return out_of_memory(table);

@@ -110,6 +110,8 @@ Outcome compute(Backend& backend, SelftestState state, const SelftestCase& shape
       own.softmax = variant / 3 % 2 == 0 ? SoftmaxKind::kF64 : SoftmaxKind::kF32;
       return encoded(backend.row_sums(own, selftest_spec(shape, variant)));
     }
+    case SelftestState::kTemperedSums:
+      return encoded(backend.row_sums(table, tempered_spec(shape, variant)));
     case SelftestState::kBadScores: {
       const auto bad = backend.bad_scores(table);
       if (!bad) {
@@ -170,6 +172,8 @@ class Selftest {
       const auto state = static_cast<SelftestState>(at);
       // The other passes are for rows that can be ranked.
       if (shape.bad() && state != SelftestState::kBadScores) continue;
+      const bool tempers = shape.task == Task::kMulticlass && shape.logits;
+      if (state == SelftestState::kTemperedSums && !tempers) continue;
       const Outcome expected = compute(reference_, state, shape, table, variant_);
       for (std::size_t i = 0; i < candidates_.size(); ++i) {
         SelftestLine& line = reports_[i].lines[static_cast<std::size_t>(at)];
@@ -249,7 +253,7 @@ void run_large(Selftest& selftest) {
 
 std::string_view selftest_state_name(SelftestState state) {
   constexpr std::string_view kNames[kSelftestStates]{"rank tables", "rank summaries", "row sums",
-                                                     "bad scores"};
+                                                     "tempered sums", "bad scores"};
   return kNames[static_cast<std::size_t>(state)];
 }
 

@@ -397,4 +397,20 @@ RowSpec selftest_spec(const SelftestCase& shape, std::size_t variant) {
   return spec;
 }
 
+RowSpec tempered_spec(const SelftestCase& shape, std::size_t variant) {
+  constexpr double kFactors[]{0.3125, 1, 0, 20, 0.05, 1.7};
+  RowSpec spec;
+  for (u32 cell = 0; cell < shape.cells; ++cell) {
+    spec.tempering.factors.push_back(shape.cells == 1 ? 0.7 : kFactors[cell % 6]);
+  }
+  spec.log_loss = true;
+  if (variant % 2 == 0) {
+    spec.tempering.slopes = true;
+  } else {
+    spec.brier = true;
+    spec.bins = {{BinPoints::kTop, 15, false}, {BinPoints::kTop, 4, true}};
+  }
+  return spec;
+}
+
 }  // namespace cupel

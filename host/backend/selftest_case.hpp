@@ -65,5 +65,8 @@ std::vector<SelftestCase> selftest_cases(bool quick);
 /// The queries and row specs that every case is asked; specs differ by `variant`.
 std::vector<RankQuery> selftest_queries();
 RowSpec selftest_spec(const SelftestCase& shape, std::size_t variant);
+/// The passes of a fit of temperatures, of multiclass logits: by turns one of its steps and what
+/// follows the last.
+RowSpec tempered_spec(const SelftestCase& shape, std::size_t variant);
 
 }  // namespace cupel

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "eval/fit.hpp"
 #include "eval/samples.hpp"
 #include "eval/scopes.hpp"
 #include "eval/sorted_confidences.hpp"
@@ -63,6 +64,7 @@ class Computer {
     if (auto planned = plan(); !planned) return planned.error();
     unite_cells();
     scopes_ = make_scopes(cells_, request_.group_columns, request_.intersect);
+    if (has_halves()) split_scopes();
     constexpr std::size_t kMostPairedGroups = 1000;
     for (const Attribute& attribute : scopes_.attributes) {
       if (attribute.scopes.size() > kMostPairedGroups &&
@@ -75,8 +77,7 @@ class Computer {
     for (Entry& entry : entries_) {
       entry.averaged.resize(scopes_.all.size());
       const bool ranked = entry.scope() == MetricScope::kRanking;
-      const bool per_label =
-          entry.scope() == MetricScope::kRows && view().task == Task::kMultilabel && !entry.subset;
+      const bool per_label = by_label(entry) && view().task == Task::kMultilabel && !entry.subset;
       if ((ranked || per_label) && view().task != Task::kBinary) {
         entry.by_class.assign(scopes_.all.size(), std::vector<ScopedValue>(problems()));
       }
@@ -94,6 +95,7 @@ class Computer {
     if (auto done = compute_samples(); !done) return done.error();
     if (auto done = compute_top_confidences(); !done) return done.error();
     if (auto done = compute_rows(); !done) return done.error();
+    if (auto done = compute_class_fits(); !done) return done.error();
     average_classes();
     return results();
   }
@@ -102,6 +104,13 @@ class Computer {
   const TableView& view() const { return parts_.front().view; }
   std::size_t problems() const { return static_cast<std::size_t>(view().problems()); }
   bool weighted() const { return view().weighted(); }
+  /// Of several labels it has a value each, of several classes one.
+  static bool by_label(const Entry& entry) {
+    return entry.scope() == MetricScope::kRows || entry.scope() == MetricScope::kFitted;
+  }
+  bool fits_tables(const Entry& entry) const {
+    return entry.scope() == MetricScope::kFitted && view().task != Task::kMulticlass;
+  }
 
   // ---- plan ------------------------------------------------------------------------------------
 
@@ -122,6 +131,9 @@ class Computer {
         return usage_error(fmt::format("'{}' compares groups", spec.name),
                            "name the group column with --group");
       }
+      if (spec.metric->scope() == MetricScope::kFitted && !has_halves()) {
+        return fit_without_split(spec.name);
+      }
       Entry entry;
       entry.spec = &spec;
       auto average = resolve_average(spec);
@@ -137,7 +149,7 @@ class Computer {
         entry.queries.push_back(static_cast<std::size_t>(at - queries_.begin()));
         if (at == queries_.end()) queries_.push_back(query);
       }
-      if (entry.scope() == MetricScope::kRows) add_rows(entry.needs.rows);
+      if (by_label(entry)) add_rows(entry.needs.rows);
       entries_.push_back(std::move(entry));
     }
     return {};
@@ -152,12 +164,12 @@ class Computer {
     };
     const bool has_classes =
         spec.metric->scope() == MetricScope::kRanking ||
-        (spec.metric->scope() == MetricScope::kRows && task == Task::kMultilabel);
+        (spec.metric->scope() != MetricScope::kPairs && task == Task::kMultilabel);
     if (text.empty()) {
       return has_classes && task != Task::kBinary ? Average::kMacro : Average::kNone;
     }
     if (task == Task::kBinary) return refuse("multiclass or multilabel");
-    if (spec.metric->scope() == MetricScope::kRows && task == Task::kMulticlass) {
+    if (spec.metric->scope() != MetricScope::kRanking && task == Task::kMulticlass) {
       return refuse("multilabel");
     }
     Average average = Average::kMacro;
@@ -197,18 +209,46 @@ class Computer {
   }
 
   void unite_cells() {
-    std::map<CellKey, u32> numbers;
+    const auto key_of = [](const PreparedTable& part, std::size_t cell) {
+      const bool calibration = !part.calibration_cells.empty() && part.calibration_cells[cell];
+      return std::pair(part.cells[cell], calibration);
+    };
+    std::map<std::pair<CellKey, bool>, u32> numbers;
     for (const PreparedTable& part : parts_) {
-      for (const CellKey& key : part.cells) numbers.emplace(key, 0);
+      for (std::size_t c = 0; c < part.cells.size(); ++c) numbers.emplace(key_of(part, c), 0);
     }
     for (auto& [key, number] : numbers) {
       number = static_cast<u32>(cells_.size());
-      cells_.push_back(key);
+      cells_.push_back(key.first);
+      if (has_halves()) calibration_.push_back(key.second);
     }
     for (const PreparedTable& part : parts_) {
       std::vector<u32> map;
-      for (const CellKey& key : part.cells) map.push_back(numbers.at(key));
+      for (std::size_t c = 0; c < part.cells.size(); ++c) {
+        map.push_back(numbers.at(key_of(part, c)));
+      }
       cell_map_.push_back(std::move(map));
+    }
+  }
+
+  /// Whether rows for calibration are in cells of their own.
+  bool has_halves() const { return parts_.front().has_halves; }
+
+  /// Whether the metrics that are not fitted see a cell.
+  bool in_split(u32 cell) const {
+    return calibration_.empty() || request_.split == RowSplit::kAll ||
+           calibration_[cell] == (request_.split == RowSplit::kCalibration);
+  }
+
+  /// Leaves each scope the cells of the split, and keeps all of them for the fits.
+  void split_scopes() {
+    for (Scope& scope : scopes_.all) {
+      FitScope halves;
+      for (const u32 cell : scope.cells) {
+        (calibration_[cell] ? halves.calibration : halves.others).push_back(cell);
+      }
+      fit_scopes_.push_back(std::move(halves));
+      std::erase_if(scope.cells, [&](u32 cell) { return !in_split(cell); });
     }
   }
 
@@ -300,15 +340,16 @@ class Computer {
 
   Result<void> compute_rankings() {
     const auto needs_ranking = [&](const Entry& e) {
-      return e.scope() == MetricScope::kPairs ||
+      return e.scope() == MetricScope::kPairs || fits_tables(e) ||
              (e.scope() == MetricScope::kRanking &&
               (e.average <= Average::kMicro || request_.by_class)) ||
              sorts_rankings(e);
     };
     if (!any(needs_ranking)) return {};
     const bool needs_tables = any([&](const Entry& e) {
-      return needs_ranking(e) && (e.needs.table || e.average == Average::kMicro ||
-                                  e.scope() == MetricScope::kPairs || sorts_rankings(e));
+      return needs_ranking(e) &&
+             (e.needs.table || e.average == Average::kMicro || e.scope() == MetricScope::kPairs ||
+              sorts_rankings(e) || fits_tables(e));
     });
     for (const PreparedTable& part : parts_) {
       const ScoreKind kind = score_kind(part.view);
@@ -339,6 +380,9 @@ class Computer {
       if (!blocks) return blocks.error();
       for (i64 p = first; p < last; ++p) {
         auto& by_cell = (*blocks)[static_cast<std::size_t>(p - first)];
+        if (auto done = fit_problem(static_cast<std::size_t>(p), by_cell); !done) {
+          return done.error();
+        }
         std::vector<RankTable> tables;
         for (const Scope& scope : scopes_.all) {
           auto merged = merge_cells(by_cell, scope.cells);
@@ -365,6 +409,113 @@ class Computer {
         if (entry.average != Average::kMicro || entry.scope() != MetricScope::kRanking) continue;
         entry.averaged[s] = finish_ranking(entry, summary, &micro_tables[s]);
         entry.averaged[s].n /= view().classes;
+      }
+    }
+    return {};
+  }
+
+  // ---- fits
+  // --------------------------------------------------------------------------------------
+
+  /// Whether a score of a table is no probability.
+  static bool has_outside(const RankTable& table) {
+    return std::visit(
+        [&](const auto& runs) {
+          for (const auto* run : {&runs.pos, &runs.neg}) {
+            if (run->keys.empty()) continue;
+            if (score_of_key(table.kind(), run->keys.front()) < 0.0 ||
+                score_of_key(table.kind(), run->keys.back()) > 1.0) {
+              return true;
+            }
+          }
+          return false;
+        },
+        table.runs());
+  }
+
+  /// Fits of one binary problem, in every scope.
+  Result<void> fit_problem(std::size_t problem,
+                           const std::vector<std::vector<RankTable>>& by_cell) {
+    if (!any([&](const Entry& e) { return fits_tables(e); })) return {};
+    bool outside = false;
+    for (const auto& tables : by_cell) {
+      for (const RankTable& table : tables) {
+        outside = outside || (!view().logits && has_outside(table));
+      }
+    }
+    for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+      auto calibration = merge_cells(by_cell, fit_scopes_[s].calibration);
+      if (!calibration) return calibration.error();
+      auto others = merge_cells(by_cell, fit_scopes_[s].others);
+      if (!others) return others.error();
+      Evidence e = evidence();
+      e.outside_unit = outside;
+      e.fit.calibration = &*calibration;
+      e.fit.others = &*others;
+      for (Entry& entry : entries_) {
+        if (!fits_tables(entry)) continue;
+        const RankSummary summary =
+            summarise(entry.metric().info().judged_on_others ? *others : *calibration, {});
+        ScopedValue scoped;
+        scoped.value = entry.metric().finish(e, entry.spec->options);
+        scoped.params = shown_params(entry, e);
+        scoped.n = static_cast<i64>(summary.rows());
+        scoped.n_pos = static_cast<i64>(summary.pos_rows);
+        scoped.n_neg = static_cast<i64>(summary.neg_rows);
+        scoped.support = summary.pos;
+        if (view().task == Task::kBinary) {
+          entry.averaged[s] = std::move(scoped);
+        } else {
+          entry.by_class[s][problem] = std::move(scoped);
+        }
+      }
+    }
+    return {};
+  }
+
+  /// Fits of several classes, from sums over rows.
+  Result<void> compute_class_fits() {
+    const auto wanted = [&](const Entry& e) {
+      return e.scope() == MetricScope::kFitted && !fits_tables(e);
+    };
+    if (!any(wanted)) return {};
+    // Scopes of one attribute are disjoint; so is everyone alone.
+    std::vector<std::vector<std::size_t>> layers{{0}};
+    for (const Attribute& attribute : scopes_.attributes) layers.push_back(attribute.scopes);
+    auto fitted = fit_temperatures(parts_, cell_map_, cells_.size(), fit_scopes_, layers, backend_);
+    if (!fitted) return fitted.error();
+    i64 steps = 0;
+    for (const FittedScope& scope : *fitted) steps = std::max(steps, scope.fit.steps);
+    states_.push_back(fmt::format("{} temperature{} in up to {} steps", fitted->size(),
+                                  fitted->size() == 1 ? "" : "s", steps));
+    for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+      const auto merged = [&](const std::vector<u32>& cells) -> Result<RowSums> {
+        RowSums all;
+        for (const u32 cell : cells) {
+          if (auto done = all.merge(class_sums_[cell]); !done) return done.error();
+        }
+        return all;
+      };
+      auto calibration = merged(fit_scopes_[s].calibration);
+      if (!calibration) return calibration.error();
+      auto others = merged(fit_scopes_[s].others);
+      if (!others) return others.error();
+      const FittedScope& own = (*fitted)[s];
+      Evidence e = evidence();
+      e.fit.temperature = &own.fit;
+      e.fit.calibration_before = &*calibration;
+      e.fit.others_before = &*others;
+      if (own.fit.status == FitStatus::kConverged) {
+        e.fit.calibration_after = &own.calibration;
+        e.fit.others_after = &own.others;
+      }
+      for (Entry& entry : entries_) {
+        if (!wanted(entry)) continue;
+        ScopedValue& scoped = entry.averaged[s];
+        scoped.value = entry.metric().finish(e, entry.spec->options);
+        scoped.params = shown_params(entry, e);
+        scoped.n = static_cast<i64>(
+            (entry.metric().info().judged_on_others ? *others : *calibration).rows);
       }
     }
     return {};
@@ -665,7 +816,11 @@ class Computer {
   // ----------------------------------------------------------------------------------------
 
   Result<void> compute_rows() {
-    if (!any([](const Entry& e) { return e.scope() == MetricScope::kRows; })) return {};
+    const bool class_fits = view().task == Task::kMulticlass &&
+                            any([](const Entry& e) { return e.scope() == MetricScope::kFitted; });
+    if (!class_fits && !any([](const Entry& e) { return e.scope() == MetricScope::kRows; })) {
+      return {};
+    }
     std::vector<std::vector<RowSums>> sums;  // [problem][global cell]
     for (std::size_t part = 0; part < parts_.size(); ++part) {
       auto own = backend_.row_sums(parts_[part].view, row_spec_);
@@ -684,10 +839,12 @@ class Computer {
                                   sums.size() == 1 ? "" : "s", cells_.size(),
                                   cells_.size() == 1 ? "" : "s"));
     for (const auto& of_problem : sums) {
-      for (const RowSums& cell : of_problem) {
-        outside_unit_ = outside_unit_ || (!view().logits && cell.outside_unit != 0);
+      for (u32 cell = 0; cell < of_problem.size(); ++cell) {
+        outside_unit_ = outside_unit_ ||
+                        (!view().logits && in_split(cell) && of_problem[cell].outside_unit != 0);
       }
     }
+    if (class_fits) class_sums_ = sums.front();
     const bool multilabel = view().task == Task::kMultilabel;
     for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
       std::vector<RowSums> merged;
@@ -981,10 +1138,24 @@ class Computer {
   std::vector<CellKey> cells_;
   std::vector<std::vector<u32>> cell_map_;  ///< [part][local cell] -> global cell
   Scopes scopes_;
+  std::vector<bool> calibration_;     ///< [global cell] of both halves; empty: no halves
+  std::vector<FitScope> fit_scopes_;  ///< [scope], likewise
+  std::vector<RowSums> class_sums_;   ///< [global cell] as the scores came, where they are fitted
   bool outside_unit_ = false;
 };
 
 }  // namespace
+
+bool has_fits(std::span<const MetricSpec> metrics) {
+  return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
+    return spec.metric->scope() == MetricScope::kFitted;
+  });
+}
+
+Error fit_without_split(std::string_view metric) {
+  return usage_error(fmt::format("'{}' is fitted on calibration rows", metric),
+                     "say which with --calibration COLUMN, or --calibration 0.5 to draw them");
+}
 
 Result<std::vector<EvalResult>> compute_results(std::span<const PreparedTable> parts,
                                                 const ComputeRequest& request, Backend& backend,

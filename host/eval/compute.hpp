@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cupel/backend/backend.hpp"
@@ -18,9 +19,17 @@ struct ComputeRequest {
   std::vector<std::string> group_columns;
   bool intersect = false;
   bool by_class = false;
+  /// Which rows metrics see where the parts hold both halves for fits (PreparedTable's
+  /// calibration_cells); fits see all.
+  RowSplit split = RowSplit::kAll;
   i64 memory = 0;  ///< bytes that states of one block of classes may take; 0: a default
   int threads = 1;
 };
+
+/// Whether a metric is fitted on calibration rows, so that both halves have to be prepared.
+bool has_fits(std::span<const MetricSpec> metrics);
+/// The kUsage error of such a metric where nothing says which rows are for calibration.
+Error fit_without_split(std::string_view metric);
 
 /// Evaluates the parts as one table (`parts` are shards with equal task, classes, dtype; one for an
 /// ordinary dump). Results in the order metric, scope, class; `dump` is left empty. `states` lists

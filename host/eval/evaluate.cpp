@@ -86,6 +86,10 @@ class Evaluator {
       metrics_ = std::move(*metrics);
     }
     const std::string& calibration = request_.roles.calibration;
+    request_.fits = has_fits(metrics_);
+    for (const MetricSpec& spec : metrics_) {
+      if (calibration.empty() && has_fits({&spec, 1})) return fit_without_split(spec.name);
+    }
     if (request_.split != RowSplit::kAll && calibration.empty()) {
       return usage_error("--split needs a split", "name it with --calibration");
     }
@@ -267,6 +271,7 @@ class Evaluator {
     request.group_columns = request_.roles.groups;
     request.intersect = request_.intersect;
     request.by_class = request_.by_class;
+    request.split = request_.split;
     request.memory = request_.memory;
     request.threads = request_.threads > 0 ? request_.threads : available_threads();
     auto computed = compute_results(parts, request, *backend_, states);
@@ -335,7 +340,7 @@ class Evaluator {
     }
   }
 
-  const EvalRequest& request_;
+  EvalRequest request_;
   const std::function<void(const EvalProgress&)>& progress_;
   std::unique_ptr<ChosenBackend> backend_;
   std::vector<MetricSpec> metrics_;

@@ -88,6 +88,7 @@ class Preparer {
     if (auto done = read_weights(); !done) return done.error();
     if (auto done = choose_split(); !done) return done.error();
     if (auto done = read_groups(); !done) return done.error();
+    if (halves()) split_cells();
     keep_rows();
     return std::move(table_);
   }
@@ -107,6 +108,7 @@ class Preparer {
                     faults.what, faults.rows, faults.rows == 1 ? "" : "s"),
         "mend the dump, or leave such rows out with --nan drop");
   }
+  bool halves() const { return request_.fits && !request_.roles.calibration.empty(); }
   bool drops() const { return request_.nan == NanPolicy::kDrop; }
   void mark(i64 row, RowFault fault) {
     if (faults_.empty()) faults_.resize(static_cast<std::size_t>(binding_.rows), RowFault::kNone);
@@ -153,7 +155,7 @@ class Preparer {
     if (!labels.is_contiguous() || !all_bits(labels)) return;
     label_in_place_ = reinterpret_cast<const u8*>(labels.data);
     // Not where the rows that are ranked will be others, or not be ranked as one table.
-    const bool whole = request_.split == RowSplit::kAll && !request_.pool &&
+    const bool whole = request_.split == RowSplit::kAll && !halves() && !request_.pool &&
                        binding_.groups.empty() && !binding_.weight;
     if (view.task == Task::kBinary && whole) view.binary_labels = label_in_place_;
   }
@@ -389,8 +391,8 @@ class Preparer {
   }
 
   Result<void> choose_split() {
-    if (request_.split == RowSplit::kAll) return {};
-    const bool want_calibration = request_.split == RowSplit::kCalibration;
+    if (request_.split == RowSplit::kAll && !halves()) return {};
+    const bool want_calibration = halves() || request_.split == RowSplit::kCalibration;
     keep_.resize(static_cast<std::size_t>(binding_.rows));
     if (calibration_ != nullptr) {
       const ArrayView& column = calibration_->view;
@@ -496,6 +498,28 @@ class Preparer {
     return {};
   }
 
+  /// Fits need the rows of both halves: each cell becomes two instead of rows being left out.
+  void split_cells() {
+    if (table_.cell_of_row.empty()) {
+      // One more than rows: an empty shard has cells too, and a null pointer would mean it has
+      // none.
+      table_.cell_of_row.assign(static_cast<std::size_t>(binding_.rows) + 1, 0);
+    }
+    for (std::size_t row = 0; row < keep_.size(); ++row) {
+      u32& cell = table_.cell_of_row[row];
+      cell = 2 * cell + (keep_[row] ? 1 : 0);
+    }
+    keep_.clear();
+    std::vector<CellKey> cells;
+    for (const CellKey& key : table_.cells) {
+      cells.insert(cells.end(), 2, key);
+      table_.calibration_cells.push_back(false);
+      table_.calibration_cells.push_back(true);
+    }
+    table_.cells = std::move(cells);
+    table_.has_halves = true;
+  }
+
   /// Leaves out the rows that the split or a fault excludes, and points the view at what remains.
   void keep_rows() {
     TableView& view = table_.view;
@@ -505,7 +529,7 @@ class Preparer {
     if (view.task == Task::kMultilabel) view.label_matrix = bytes;
     if (view.task == Task::kMulticlass) view.class_labels = table_.label_classes.data();
     if (weight_ != nullptr) view.weights_f64 = table_.weights.data();
-    if (!binding_.groups.empty()) view.cells = table_.cell_of_row.data();
+    if (!table_.cell_of_row.empty()) view.cells = table_.cell_of_row.data();
     view.cell_count = static_cast<u32>(std::max<std::size_t>(1, table_.cells.size()));
   }
 

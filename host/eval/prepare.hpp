@@ -33,6 +33,10 @@ struct DroppedRows {
 struct PreparedTable {
   TableView view;
   std::vector<CellKey> cells;  ///< key of each cell; one empty key without groups
+  /// With request.fits the rows of both halves are here, in cells of their own: each key is there
+  /// twice, and this says which cell's rows are for calibration.
+  bool has_halves = false;
+  std::vector<bool> calibration_cells;
   DroppedRows dropped;
   double probability_epsilon = 0;  ///< machine epsilon of the score dtype
 

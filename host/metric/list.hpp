@@ -40,5 +40,8 @@ const Metric& ks_calibration();
 const Metric& kuiper_calibration();
 const Metric& mmce();
 const Metric& skce();
+const Metric& temperature();
+const Metric& platt();
+const Metric& isotonic();
 
 }  // namespace cupel

@@ -43,6 +43,12 @@ std::string_view undefined_name(Undefined reason) {
       return "all_undefined";
     case Undefined::kOverflow:
       return "overflow";
+    case Undefined::kTooFewCalibration:
+      return "too_few_calibration";
+    case Undefined::kRanAway:
+      return "ran_away";
+    case Undefined::kNotConverged:
+      return "not_converged";
   }
   return "";
 }
@@ -125,6 +131,14 @@ std::vector<OptionSpec> effective_options(const Metric& metric) {
                        OptionType::kChoice,
                        "",
                        {"macro", "weighted", "micro"},
+                       0,
+                       0,
+                       "multilabel: how labels become one value; macro when not given"});
+  } else if (metric.scope() == MetricScope::kFitted && has(Task::kMultilabel)) {
+    options.push_back({"average",
+                       OptionType::kChoice,
+                       "",
+                       {"macro", "weighted"},
                        0,
                        0,
                        "multilabel: how labels become one value; macro when not given"});

@@ -42,6 +42,9 @@ std::span<const Metric* const> all_metrics() {
       &kuiper_calibration(),
       &mmce(),
       &skce(),
+      &temperature(),
+      &platt(),
+      &isotonic(),
   };
   return kMetrics;
 }

@@ -50,6 +50,9 @@ Result<void> RowSums::merge(const RowSums& other) {
   clipped += other.clipped;
   outside_unit += other.outside_unit;
   overflowed += other.overflowed;
+  slopes.label += other.slopes.label;
+  slopes.mean += other.slopes.mean;
+  slopes.variance += other.slopes.variance;
   for (std::size_t q = 0; q < bins.size(); ++q) {
     add_to(bins[q].rows, other.bins[q].rows);
     add_to(bins[q].mass, other.bins[q].mass);
@@ -75,6 +78,9 @@ void RowSums::encode(ByteWriter& writer) const {
   writer.put(clipped);
   writer.put(outside_unit);
   writer.put(overflowed);
+  writer.put(slopes.label);
+  writer.put(slopes.mean);
+  writer.put(slopes.variance);
   writer.put(static_cast<u32>(bins.size()));
   for (const BinTotals& query : bins) {
     writer.put_array(std::span<const u64>(query.rows));
@@ -99,11 +105,13 @@ Result<RowSums> RowSums::decode(ByteReader& reader) {
     return input_error("row sums", "has version " + std::to_string(version),
                        "this cupel reads version " + std::to_string(kRowSumsVersion));
   }
-  const bool read =
-      reader.get(flags) && reader.get(sums.rows) && reader.get_array(sums.class_rows) &&
-      reader.get_array(sums.class_mass) && reader.get_array(sums.hits) &&
-      reader.get_array(sums.top_k_hits) && reader.get(sums.brier) && reader.get(sums.log_loss) &&
-      reader.get(sums.clipped) && reader.get(sums.outside_unit) && reader.get(sums.overflowed);
+  const bool read = reader.get(flags) && reader.get(sums.rows) &&
+                    reader.get_array(sums.class_rows) && reader.get_array(sums.class_mass) &&
+                    reader.get_array(sums.hits) && reader.get_array(sums.top_k_hits) &&
+                    reader.get(sums.brier) && reader.get(sums.log_loss) &&
+                    reader.get(sums.clipped) && reader.get(sums.outside_unit) &&
+                    reader.get(sums.overflowed) && reader.get(sums.slopes.label) &&
+                    reader.get(sums.slopes.mean) && reader.get(sums.slopes.variance);
   u32 queries = 0;
   if (!read || !reader.get(queries)) return damaged("is truncated");
   if (queries > kMostBinQueries) return damaged("has an invalid shape");

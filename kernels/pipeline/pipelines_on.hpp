@@ -36,6 +36,7 @@
 #include "pipeline/rows_f32.hpp"
 #include "pipeline/scores.hpp"
 #include "pipeline/sorted.hpp"
+#include "pipeline/tempered_rows.hpp"
 #include "pipelines.hpp"
 
 namespace cupel::device {
@@ -230,9 +231,12 @@ class PipelinesOn final : public Pipelines {
     layout.mass_limbs = host_.weighted() ? 4 : 1;
     layout.term_limbs = host_.weighted() ? 7 : 4;
     Memory<BinPlace> bins = on_device(place_bins(work.bins, layout));
-    Memory<u64> sums(exec_, layout.total());
+    const SlopeLayout slopes = slope_layout(layout);
+    const i64 all_limbs = work.slopes ? slopes.at(layout.segments(), 0) : layout.total();
+    Memory<u64> sums(exec_, all_limbs);
     Memory<double> thresholds = on_device(work.thresholds);
     Memory<i64> top_k = on_device(work.top_k);
+    Memory<double> factors = on_device(work.factors);
     exec_.zero(sums.data(), sums.bytes());
     RowWorkOnDevice device_work;
     device_work.thresholds = thresholds.data();
@@ -252,11 +256,18 @@ class PipelinesOn final : public Pipelines {
     device_work.epsilon = work.epsilon;
     // Shared memory holds all limbs or none; a quarter of a multiprocessor's, so that blocks
     // overlap.
-    const bool in_shared = layout.total() * static_cast<i64>(sizeof(u64)) <=
+    const bool in_shared = all_limbs * static_cast<i64>(sizeof(u64)) <=
                            std::min<i64>(exec_.most_shared_bytes(), 32'768);
     with_element(device_.element, [&](auto element) {
       using E = decltype(element);
       each_part([&](const TableOnDevice& part) {
+        if (!work.factors.empty()) {
+          with_row_group(part.columns, [&](auto group) {
+            run(TemperedRowSums<group()>{part, device_work, factors.data(), work.slopes, layout,
+                                         slopes, in_shared, sums.data()});
+          });
+          return;
+        }
         if (!multiclass) {
           run(BinaryRowSums<E>{part, element, device_work, layout, in_shared, sums.data()});
         } else {
@@ -275,7 +286,7 @@ class PipelinesOn final : public Pipelines {
         }
       });
     });
-    limbs.assign(static_cast<std::size_t>(layout.total()), 0);
+    limbs.assign(static_cast<std::size_t>(all_limbs), 0);
     exec_.to_host(limbs.data(), sums.data(), sums.bytes());
     return exec_.ok();
   }

@@ -580,7 +580,11 @@ class WrongBackend final : public Backend {
   Result<std::vector<std::vector<RowSums>>> row_sums(const TableView& table,
                                                      const RowSpec& spec) override {
     auto sums = cpu_->row_sums(table, spec);
-    if (wrong_ == SelftestState::kRowSums && table.rows == 33) sums->back().back().overflowed += 1;
+    if (!spec.tempering.factors.empty()) {
+      if (wrong_ == SelftestState::kTemperedSums) sums->back().back().slopes.mean.limb[0] += 1;
+    } else if (wrong_ == SelftestState::kRowSums && table.rows == 33) {
+      sums->back().back().overflowed += 1;
+    }
     return sums;
   }
   Result<BadScores> bad_scores(const TableView& table) override {

@@ -224,6 +224,43 @@ TEST_F(Cli, HelpFitsIntoAHundredColumns) {
   }
 }
 
+// The rows that are drawn follow their ids, not their places; and a fit is of both halves whatever
+// --split says.
+TEST_F(Cli, FitsFollowTheRowsThatAreDrawn) {
+  expect_refusal(run({"eval", "a.csv", "--metrics", "auroc,platt"}), 2,
+                 "'platt' is fitted on calibration rows; say which with --calibration COLUMN, or "
+                 "--calibration 0.5 to draw them");
+  std::vector<std::string> rows;
+  for (int i = 0; i < 64; ++i) {
+    rows.push_back(std::to_string(i) + "," + std::to_string(i * 37 % 11 > 4 ? 1 : 0) + "," +
+                   std::to_string((i * 29 % 64) / 8.0 - 4 + (i * 37 % 11 > 4 ? 1.5 : 0)) + "\n");
+  }
+  std::string text = "id,label,logits\n";
+  std::string turned = text;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    text += rows[i];
+    turned += rows[rows.size() - 1 - i];
+  }
+  write("d.csv", text);
+  write("turned.csv", turned);
+  const auto results = [&](const std::string& file, const std::string& seed,
+                           const std::string& split) {
+    const Ended done = run({"eval", file, "--calibration", "0.5", "--seed", seed, "--split", split,
+                            "--metrics", "temperature,platt,isotonic", "--format", "csv", "-q"});
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    std::string out = done.out;
+    for (std::size_t at = 0; (at = out.find(file, at)) != std::string::npos;) {
+      out.replace(at, file.size(), "F");
+    }
+    return out;
+  };
+  const std::string all = results("d.csv", "3", "all");
+  EXPECT_NE(all.find("temperature"), std::string::npos);
+  EXPECT_EQ(results("turned.csv", "3", "all"), all);
+  EXPECT_EQ(results("d.csv", "3", "test"), all);
+  EXPECT_NE(results("d.csv", "4", "all"), all);
+}
+
 TEST_F(Cli, Version) {
   const Ended done = run({"--version"});
   EXPECT_EQ(done.exit_code, 0);

@@ -49,6 +49,10 @@ EvalRequest request_of(const GoldenCase& golden) {
       request.intersect = true;
     } else if (option == "--nan") {
       request.nan = value() == "drop" ? NanPolicy::kDrop : NanPolicy::kError;
+    } else if (option == "--calibration") {
+      request.roles.calibration = value();
+    } else if (option == "--split") {
+      request.split = value() == "test" ? RowSplit::kTest : RowSplit::kCalibration;
     } else if (option == "--pos-label") {
       request.pos_label = value();
     } else {
@@ -82,6 +86,7 @@ Result<std::vector<EvalResult>> run(const GoldenCase& golden, const std::string&
   EvalRequest request = request_of(golden);
   auto specs = parse_metrics(metrics);
   if (!specs) return specs.error();
+  request.fits = has_fits(*specs) && !request.roles.calibration.empty();
   std::unique_ptr<Backend> backend = make_test_backend(c.threads);
   if (c.round_trip) backend = std::make_unique<RoundTripBackend>(std::move(backend));
 
@@ -108,6 +113,7 @@ Result<std::vector<EvalResult>> run(const GoldenCase& golden, const std::string&
   compute.group_columns = request.roles.groups;
   compute.intersect = request.intersect;
   compute.by_class = request.by_class;
+  compute.split = request.split;
   compute.threads = c.threads;
   std::vector<std::string> states;
   return compute_results(parts, compute, *backend, states);

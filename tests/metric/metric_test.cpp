@@ -40,7 +40,7 @@ TEST(Registry, NamesAreUniqueAndDescribed) {
                       .ok());
     }
   }
-  EXPECT_EQ(names.size(), 35u);
+  EXPECT_EQ(names.size(), 38u);
 }
 
 // A metric without rows is undefined for every metric, never a number.
@@ -49,7 +49,8 @@ TEST(Registry, NoRowsIsUndefined) {
     SCOPED_TRACE(metric->info().name);
     const auto spec = parse_metrics(metric->info().name);
     for (const Task task : metric->info().tasks) {
-      const auto needs = metric->needs((*spec)[0].options, task, 3, false);
+      const auto needs =
+          metric->needs((*spec)[0].options, task, 3, metric->scope() == MetricScope::kFitted);
       ASSERT_TRUE(needs.ok());
       const RankTable table(ScoreKind::kF32, false);
       const RankSummary summary = summarise(table, needs->queries);

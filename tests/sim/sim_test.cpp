@@ -220,7 +220,24 @@ std::vector<RowSpec> all_row_specs(const Spec& spec) {
   loss.log_loss = true;
   RowSpec hits;
   hits.thresholds = {spec.task == Task::kMulticlass ? 0.0 : 0.25};
-  return {all, brier, loss, hits, RowSpec{}};
+  std::vector<RowSpec> specs{all, brier, loss, hits, RowSpec{}};
+  if (spec.task == Task::kMulticlass && spec.logits) {
+    // A step of a fit, and the pass after its last.
+    RowSpec step;
+    step.log_loss = true;
+    step.tempering.slopes = true;
+    RowSpec after;
+    after.log_loss = true;
+    after.brier = true;
+    after.bins = {{BinPoints::kTop, 15, false}};
+    for (u32 cell = 0; cell < spec.cells; ++cell) {
+      step.tempering.factors.push_back(cell % 3 == 1 ? 0.0 : 0.375 + cell);
+      after.tempering.factors.push_back(cell % 4 == 3 ? 0.0 : 1.75 - 0.3 * (cell % 5));
+    }
+    specs.push_back(step);
+    specs.push_back(after);
+  }
+  return specs;
 }
 
 void expect_equal(const Spec& spec, const SimOptions& options = {}) {

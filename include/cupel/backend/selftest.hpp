@@ -14,9 +14,10 @@
 
 namespace cupel {
 
-enum class SelftestState : u8 { kRankTables, kRankSummaries, kRowSums, kBadScores };
-inline constexpr int kSelftestStates = 4;
-/// "rank tables", "rank summaries", "row sums", "bad scores".
+enum class SelftestState : u8 { kRankTables, kRankSummaries, kRowSums, kTemperedSums, kBadScores };
+inline constexpr int kSelftestStates = 5;
+/// "rank tables", "rank summaries", "row sums", "tempered sums" (multiclass logits only), "bad
+/// scores".
 std::string_view selftest_state_name(SelftestState state);
 
 struct SelftestOptions {

@@ -10,6 +10,7 @@
 
 #include "cupel/core/task.hpp"
 #include "cupel/metric/detail.hpp"
+#include "cupel/metric/fit.hpp"
 #include "cupel/metric/options.hpp"
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
@@ -31,6 +32,9 @@ enum class Undefined : u8 {
   kNotDefined,      ///< the metric has no such value (equity-scaled value of an unbounded metric)
   kAllUndefined,    ///< an average over nothing but undefined values
   kOverflow,        ///< a row's loss is beyond the range of the sum (2^52)
+  kTooFewCalibration,  ///< no calibration rows to fit on
+  kRanAway,            ///< a fit without an optimum inside its bounds
+  kNotConverged,       ///< a fit that did not settle
 };
 /// "no_positive" and so on; empty for kNone.
 std::string_view undefined_name(Undefined reason);
@@ -59,7 +63,8 @@ struct MetricInfo {
   std::string_view source;      ///< paper or definition
   std::string_view example;     ///< a command to copy
   Direction direction = Direction::kHigher;
-  bool in_unit_interval = true;  ///< values lie in [0, 1]: an equity-scaled value exists
+  bool in_unit_interval = true;   ///< values lie in [0, 1]: an equity-scaled value exists
+  bool judged_on_others = false;  ///< kFitted: n counts the other rows, not those fitted on
   bool default_for_binary = false;
   bool default_for_multiclass = false;
   bool default_for_multilabel = false;
@@ -70,15 +75,16 @@ struct MetricInfo {
 /// How a metric reads a task with several classes.
 enum class MetricScope : u8 {
   kRanking,  ///< a value per binary problem (one class against the rest); averages are generic
-  kRows,   ///< binary: one problem; multilabel: per label, averages generic; multiclass: one value
-  kPairs,  ///< between two groups (xauc)
+  kRows,    ///< binary: one problem; multilabel: per label, averages generic; multiclass: one value
+  kPairs,   ///< between two groups (xauc)
+  kFitted,  ///< fitted on calibration rows, judged on the others; problems as kRows
 };
 
 /// What a metric must be given.
 struct Needs {
   std::vector<RankQuery> queries;  ///< kRanking, kPairs
   bool table = false;              ///< kRanking: the table itself, for curves
-  RowSpec rows;                    ///< kRows
+  RowSpec rows;                    ///< kRows; kFitted of several classes, of both halves
   /// kRows: also the sorted confidences of these points, set by set, to reduce(). Binary and
   /// multilabel: kPositive and kTop; multiclass: all but kPositive.
   std::optional<BinPoints> confidences;
@@ -101,6 +107,19 @@ struct ReducedSet {
   MetricValue value = MetricValue::none(Undefined::kEmpty);
 };
 
+/// What a fitted metric is given: the rows to fit on and the others.
+struct FitEvidence {
+  // Binary and multilabel: the fit is made from these.
+  const RankTable* calibration = nullptr;
+  const RankTable* others = nullptr;
+  // Several classes: the fit, and the sums before and, where it has a value, after it.
+  const TemperatureFit* temperature = nullptr;
+  const RowSums* calibration_before = nullptr;
+  const RowSums* calibration_after = nullptr;
+  const RowSums* others_before = nullptr;
+  const RowSums* others_after = nullptr;
+};
+
 /// What a metric is given: exactly what it asked for.
 struct Evidence {
   Task task = Task::kBinary;
@@ -111,6 +130,7 @@ struct Evidence {
   const RankTable* table = nullptr;
   const RowSums* rows = nullptr;      ///< of the merged spec of all metrics ...
   const RowSpec* row_spec = nullptr;  ///< ... which is this
+  FitEvidence fit;                    ///< kFitted
   bool outside_unit = false;          ///< some score of the dump is outside [0, 1], not a logit
   /// What reduce() gave: of each set where needs().confidences has sets by class, else of one.
   std::span<const ReducedSet> sets;

@@ -17,6 +17,15 @@
 
 namespace cupel {
 
+/// Logits of a multiclass table times a factor of their cell, an inverse temperature, before
+/// anything is made of them (see math/tempering.hpp).
+struct Tempering {
+  /// [cells] positive and finite, or 0: the rows of the cell are left out. Empty: no tempering.
+  std::vector<double> factors;
+  bool slopes = false;  ///< also what Newton's method needs, RowSums::slopes
+  bool operator==(const Tempering&) const = default;
+};
+
 /// What to compute of each row; two metrics with an equal spec share the pass.
 struct RowSpec {
   /// Decision rules. Binary and multilabel: positive when score > threshold, one rule each;
@@ -29,6 +38,9 @@ struct RowSpec {
   /// Confidences by bin; with any, `brier` has to be true. Binary and multilabel: kPositive and
   /// kTop; multiclass: all but kPositive.
   std::vector<BinQuery> bins;
+  /// Multiclass logits only; beside it there may be log_loss and, without slopes, brier and bins of
+  /// kTop, nothing else.
+  Tempering tempering;
   bool operator==(const RowSpec&) const = default;
 };
 
@@ -44,6 +56,15 @@ struct BinTotals {
   std::vector<U256> square;
   std::vector<U256> spread;
   bool operator==(const BinTotals&) const = default;
+};
+
+/// Sums over rows of what a row adds to the slope of its log loss, in units of 2^-44 (see
+/// math/tempering.hpp): all 0 where they were not asked for.
+struct SlopeSums {
+  U256 label{};     ///< sum of mass * the distance of the label's logit from the largest
+  U256 mean{};      ///< sum of mass * the mean distance by probability
+  U256 variance{};  ///< sum of mass * its variance
+  bool operator==(const SlopeSums&) const = default;
 };
 
 /// Sums over the rows of one segment of one problem. A binary problem has 2 classes; a multilabel
@@ -62,7 +83,8 @@ struct RowSums {
   /// Rows with a probability outside [0, 1], not in brier and log_loss; 0 for logits and where the
   /// spec asks for neither.
   u64 outside_unit = 0;
-  u64 overflowed = 0;  ///< rows whose log loss is 2^52 or more; not in log_loss
+  u64 overflowed = 0;  ///< rows whose log loss is 2^52 or more; not in log_loss and slopes
+  SlopeSums slopes;
   /// One for each query of the spec; rows outside [0, 1] are in none. Empty for the problem of
   /// exact matches.
   std::vector<BinTotals> bins;
