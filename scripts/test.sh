@@ -49,9 +49,10 @@ instrumented() {
 
 unrandomised=
 if [ -n "$sanitizers" ]; then
-  # Left out: the install check and the rules of the tree, which run nothing that is instrumented.
+  # Left out: the install check and the rules of the tree, which run nothing that is instrumented,
+  # and the libraries, which say nothing about memory.
   instrumented build-asan all "AddressSanitizer and UndefinedBehaviorSanitizer" address,undefined \
-    --label-exclude '^(slow|install|tree)$'
+    --label-exclude '^(slow|install|tree|oracle)$'
   # For TSan only what runs more than one thread is built, and no other label may be asked for. The
   # layout of memory that TSan expects is not that of a kernel that randomises more bits.
   if setarch -R true 2>/dev/null; then unrandomised="setarch -R"; fi

@@ -1,16 +1,38 @@
 #!/bin/sh
-# Makes the virtual environment of the Python scripts (.venv, or the folder given) with the pinned
-# packages of requirements.txt. Says nothing and uses no network when it is up to date.
+# Makes a virtual environment with pinned packages. Says nothing and uses no network when it is up to
+# date.
 #
-#     scripts/venv.sh [FOLDER]        then FOLDER/bin/python scripts/bench_eval.py
+#     scripts/venv.sh [FOLDER]                  .venv: the Python scripts (scripts/requirements.txt);
+#                                               then FOLDER/bin/python scripts/bench_eval.py
+#     scripts/venv.sh --oracles [FOLDER]        .venv-oracles: what tests/oracles compares with
+#     scripts/venv.sh --oracles-torch [FOLDER]  ... and torchmetrics and netcal, which need torch:
+#                                               2.5 GB to download, 5 GB on disk
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-folder=${1:-$here/../.venv}
-wanted=$here/requirements.txt
+oracles=$here/../tests/oracles
+folder=$here/../.venv
+kind=scripts
+case ${1:-} in
+  --oracles | --oracles-torch)
+    kind=${1#--}
+    folder=$here/../.venv-oracles
+    shift
+    ;;
+  -*)
+    echo "usage: scripts/venv.sh [--oracles|--oracles-torch] [FOLDER]" >&2
+    exit 2
+    ;;
+esac
+folder=${1:-$folder}
+case $kind in
+  scripts) set -- "$here/requirements.txt" ;;
+  oracles) set -- "$oracles/requirements.txt" ;;
+  oracles-torch) set -- "$oracles/requirements.txt" "$oracles/requirements-torch.txt" ;;
+esac
 stamp=$folder/requirements.installed
 
-if [ -x "$folder/bin/python" ] && cmp -s "$wanted" "$stamp"; then
+if [ -x "$folder/bin/python" ] && cat "$@" | cmp -s - "$stamp"; then
   exit 0
 fi
 if ! python3 -c 'import ensurepip' 2>/dev/null; then
@@ -20,5 +42,7 @@ fi
 [ -x "$folder/bin/python" ] || python3 -m venv "$folder"
 # Written last: an interrupted installation is repeated.
 rm -f "$stamp"
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$wanted" >&2
-cp "$wanted" "$stamp"
+for list in "$@"; do
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list" >&2
+done
+cat "$@" >"$stamp"

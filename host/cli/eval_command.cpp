@@ -54,6 +54,8 @@ void EvalArguments::declare(Arguments& arguments) {
   columns.declare(arguments, request);
   arguments.section("rows");
   arguments.flag("--pool", request.pool, "all files are shards of one dump");
+  arguments.flag("--normalize", request.normalize,
+                 "divide each row of --probs by its sum, in a copy of the column");
   arguments.text("--split", "S", split, "rows to use by --calibration: all, test or calibration");
   arguments.text("--seed", "N", seed, "for whatever is drawn at random (0)");
   arguments.text("--nan", "P", nan, "rows with NaN: error, or drop them and say how many");

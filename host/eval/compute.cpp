@@ -61,6 +61,9 @@ class Computer {
       : parts_(parts), request_(request), backend_(backend), states_(states) {}
 
   Result<std::vector<EvalResult>> run() {
+    for (const PreparedTable& part : parts_) {
+      outside_unit_ = outside_unit_ || part.row_sums.rows != 0;
+    }
     if (auto planned = plan(); !planned) return planned.error();
     unite_cells();
     scopes_ = make_scopes(cells_, request_.group_columns, request_.intersect);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <memory>
@@ -20,6 +21,29 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Whether some metric of the list computes with probabilities: everything but rankings, decisions
+/// and ranks of the label.
+bool need_probabilities(std::span<const MetricSpec> metrics, const Binding& binding) {
+  return std::any_of(metrics.begin(), metrics.end(), [&](const MetricSpec& spec) {
+    const MetricScope scope = spec.metric->scope();
+    if (scope == MetricScope::kRanking || scope == MetricScope::kPairs) return false;
+    if (scope != MetricScope::kRows) return true;
+    const auto needs =
+        spec.metric->needs(spec.options, binding.task, binding.classes, binding.logits);
+    return needs.ok() && (needs->rows.brier || needs->rows.log_loss || !needs->rows.bins.empty());
+  });
+}
+
+/// "a", "a and b", "a, b and c".
+std::string enumerate(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    text += i == 0 ? "" : i + 1 == names.size() ? " and " : ", ";
+    text += names[i];
+  }
+  return text;
 }
 
 /// An open dump with its columns bound.
@@ -162,9 +186,11 @@ class Evaluator {
     double compute_s = 0;
     i64 first_row = 0;
     for (OpenDump& one : opened) {
-      auto prepared = prepare_table(one.binding, request_, first_row, *backend_, [&] {
-        verified.push_back(std::async(std::launch::async, [&one] { return verify(one); }));
-      });
+      const bool probabilities = need_probabilities(metrics_of(one.binding.task), one.binding);
+      auto prepared =
+          prepare_table(one.binding, request_, first_row, *backend_, probabilities, [&] {
+            verified.push_back(std::async(std::launch::async, [&one] { return verify(one); }));
+          });
       first_row += one.binding.rows;
       if (!prepared) {
         outcome = prepared.error();
@@ -194,6 +220,8 @@ class Evaluator {
         return with_damage(opened, verified.size(), outcome.error());
       return outcome.error();
     }
+    warn_of_scores(opened, parts, results);
+    warn_of_split(paths, opened, parts);
     for (EvalResult& result : results) {
       result.dump = dump_name(paths);
       report_.results.push_back(std::move(result));
@@ -204,6 +232,10 @@ class Evaluator {
     plans.push_back(describe_plan(paths, opened, parts, states, take_notes(paths)));
     warn_of_dropped(paths, parts);
     return {};
+  }
+
+  std::vector<MetricSpec> metrics_of(Task task) const {
+    return metrics_.empty() ? default_metrics(task) : metrics_;
   }
 
   static std::string dump_name(const std::vector<std::string>& paths) {
@@ -267,7 +299,7 @@ class Evaluator {
   Result<void> compute(const std::vector<PreparedTable>& parts, std::vector<EvalResult>& results,
                        std::vector<std::string>& states) {
     ComputeRequest request;
-    request.metrics = metrics_.empty() ? default_metrics(parts.front().view.task) : metrics_;
+    request.metrics = metrics_of(parts.front().view.task);
     request.group_columns = request_.roles.groups;
     request.intersect = request_.intersect;
     request.by_class = request_.by_class;
@@ -340,6 +372,83 @@ class Evaluator {
     }
   }
 
+  /// Where values are undefined because scores are no probabilities: which row says so, and what to
+  /// do. Looks for that row only then.
+  void warn_of_scores(const std::vector<OpenDump>& opened, const std::vector<PreparedTable>& parts,
+                      const std::vector<EvalResult>& results) {
+    std::vector<std::string> names;
+    for (const EvalResult& result : results) {
+      const bool undefined =
+          result.undefined == Undefined::kNotProbability ||
+          (result.undefined == Undefined::kAllUndefined && opened[0].binding.task != Task::kBinary);
+      if (!undefined || std::find(names.begin(), names.end(), result.metric) != names.end()) {
+        continue;
+      }
+      names.push_back(result.metric);
+    }
+    if (names.empty() || opened[0].binding.logits) return;
+    ThreadPool pool(request_.threads > 0 ? request_.threads : available_threads());
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const BoundColumn& column = opened[i].binding.score;
+      TableView loaded = parts[i].view;  // as it was before rows were left out
+      loaded.scores = parts[i].arrays.front().view;
+      loaded.rows = opened[i].binding.rows;
+      const ScoresOutside outside = find_scores_outside(loaded, pool);
+      const RowSumFaults& sums = parts[i].row_sums;
+      const bool matrix = loaded.task != Task::kBinary;
+      const std::string_view plea = loaded.task == Task::kMulticlass
+                                        ? "divide rows by their sums with --normalize"
+                                        : "scale it to [0, 1]";
+      std::string what;
+      std::string next;
+      if (outside.rows != 0) {
+        what = fmt::format("is {:.6g}{}, outside [0, 1]", outside.first,
+                           matrix ? fmt::format(" in column {}", outside.first_column) : "");
+        next = outside.negative ? "" : fmt::format("{}, or ", plea);
+        next += "name the column with --logits if these are logits";
+      } else if (sums.rows != 0) {
+        const double within =
+            static_cast<double>(row_sum_tolerance(loaded.scores.dtype, loaded.classes)) * 0x1p-44;
+        what = fmt::format("sums to {:.6g}, not to 1 within {:.2g}", sums.first_sum, within);
+        next = plea;
+      } else {
+        continue;
+      }
+      const i64 count = outside.rows != 0 ? outside.rows : sums.rows;
+      report_.warnings.push_back(fmt::format(
+          "{}: {} '{}' {} ({} such row{} in all), so {} {} undefined, not_probability; {}",
+          column.dump->place(column.index, outside.rows != 0 ? outside.first_row : sums.first_row),
+          role_name(column.role), column.info().name, what, count, count == 1 ? "" : "s",
+          enumerate(names), names.size() == 1 ? "is" : "are", next));
+    }
+  }
+
+  /// A split that is empty, or everything.
+  void warn_of_split(const std::vector<std::string>& paths, const std::vector<OpenDump>& opened,
+                     const std::vector<PreparedTable>& parts) {
+    if (request_.split == RowSplit::kAll) return;
+    i64 rows = 0;
+    i64 calibration = 0;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      rows += opened[i].binding.rows;
+      calibration += parts[i].calibration_rows;
+    }
+    if (rows == 0 || (calibration != 0 && calibration != rows)) return;
+    const bool test = request_.split == RowSplit::kTest;
+    const bool nothing_left = (calibration == 0) != test;
+    const auto& column = opened.front().binding.calibration;
+    const std::string what =
+        column ? fmt::format("calibration '{}' is {} in all {} rows", column->info().name,
+                             calibration == 0 ? 0 : 1, rows)
+               : fmt::format("--calibration {} draws {} of {} rows", request_.roles.calibration,
+                             calibration == 0 ? "none" : "all", rows);
+    report_.warnings.push_back(fmt::format(
+        "{}: {}, so --split {} {}; {}", dump_name(paths), what, test ? "test" : "calibration",
+        nothing_left ? "leaves no row and every value is undefined, empty" : "leaves out no row",
+        column ? "it has to be 1 in the rows for calibration and 0 in the others"
+               : "choose another fraction or --seed"));
+  }
+
   EvalRequest request_;
   const std::function<void(const EvalProgress&)>& progress_;
   std::unique_ptr<ChosenBackend> backend_;
@@ -365,6 +474,13 @@ Result<std::vector<EvalResult>> evaluate_table(const TableView& table,
   part.view.cell_count = 1;
   part.cells = {CellKey{}};
   part.probability_epsilon = probability_epsilon(table.scores.dtype);
+  Binding shape;
+  shape.task = table.task;
+  shape.classes = table.classes;
+  if (table.task == Task::kMulticlass && !table.logits && need_probabilities(metrics, shape)) {
+    ThreadPool pool(available_threads());
+    part.row_sums = find_row_sum_faults(table, pool);
+  }
   ComputeRequest request;
   request.metrics.assign(metrics.begin(), metrics.end());
   request.by_class = by_class;

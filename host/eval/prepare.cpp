@@ -9,7 +9,9 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <new>
 
+#include "backend/thread_pool.hpp"
 #include "cupel/math/counter_random.hpp"
 #include "cupel/math/half.hpp"
 #include "cupel/math/weight.hpp"
@@ -67,10 +69,16 @@ enum class RowFault : u8 { kNone, kScore, kLabel, kWeight };
 
 class Preparer {
  public:
-  Preparer(const Binding& binding, const EvalRequest& request, i64 first_row, Backend& backend)
-      : binding_(binding), request_(request), first_row_(first_row), backend_(backend) {}
+  Preparer(const Binding& binding, const EvalRequest& request, i64 first_row, Backend& backend,
+           bool probabilities)
+      : binding_(binding),
+        request_(request),
+        first_row_(first_row),
+        backend_(backend),
+        probabilities_(probabilities) {}
 
   Result<PreparedTable> run(const std::function<void()>& loaded) {
+    if (auto done = check_normalize(); !done) return done.error();
     if (auto done = load_columns(); !done) return done.error();
     if (loaded) loaded();
     TableView& view = table_.view;
@@ -84,6 +92,9 @@ class Preparer {
     if (is_string(view.scores.dtype)) return not_numeric(binding_.score);
     find_labels_in_place();
     if (auto done = check_scores(); !done) return done.error();
+    if (request_.normalize) {
+      if (auto done = normalize(); !done) return done.error();
+    }
     if (auto done = read_labels(); !done) return done.error();
     if (auto done = read_weights(); !done) return done.error();
     if (auto done = choose_split(); !done) return done.error();
@@ -160,8 +171,70 @@ class Preparer {
     if (view.task == Task::kBinary && whole) view.binary_labels = label_in_place_;
   }
 
+  Result<void> check_normalize() const {
+    if (!request_.normalize) return {};
+    if (binding_.task != Task::kMulticlass) {
+      return usage_error("--normalize divides the probabilities of several classes by their sum",
+                         fmt::format("this dump is {}; leave it out", task_name(binding_.task)));
+    }
+    if (!binding_.logits) return {};
+    return usage_error(
+        fmt::format("--normalize is for probabilities, and '{}' is read as logits, whose softmax "
+                    "sums to 1",
+                    binding_.score.info().name),
+        "leave it out, or name the column with --probs if it holds probabilities");
+  }
+
+  /// Rows of several classes are summed where probabilities are needed; a column that passes is
+  /// known to be finite too, so that one pass does for both.
+  bool are_probabilities() {
+    const TableView& view = table_.view;
+    if (!probabilities_ || request_.normalize) return false;
+    if (view.task != Task::kMulticlass || view.logits) return false;
+    ThreadPool pool(request_.threads > 0 ? request_.threads : available_threads());
+    table_.row_sums = find_row_sum_faults(view, pool);
+    return !table_.row_sums.beyond;
+  }
+
+  /// Points the view at the rows divided by their sums.
+  Result<void> normalize() {
+    TableView& view = table_.view;
+    ThreadPool pool(request_.threads > 0 ? request_.threads : available_threads());
+    NormalizedRows rows;
+    try {
+      rows = normalize_rows(view, pool);
+    } catch (const std::bad_alloc&) {
+      return Error{ErrorCode::kInternal, binding_.score.dump->path(),
+                   fmt::format("out of memory: --normalize needs a copy of '{}'",
+                               binding_.score.info().name),
+                   "evaluate fewer rows at a time"};
+    }
+    if (!drops() && !rows.negative.empty()) {
+      const i64 row = rows.negative.front();
+      i64 column = 0;
+      while (element(view.scores, row, column) >= 0) ++column;
+      Faults faults{static_cast<i64>(rows.negative.size()), row, {}};
+      faults.what = fmt::format("is {:.6g} in column {}, and --normalize needs values of 0 or more",
+                                element(view.scores, row, column), column);
+      Error error = fault_error(binding_.score, faults);
+      error.hint = "name the column with --logits if these are logits";
+      return error;
+    }
+    if (!drops() && !rows.zero.empty()) {
+      Faults faults{static_cast<i64>(rows.zero.size()), rows.zero.front(), {}};
+      faults.what = "sums to 0, which --normalize cannot divide by";
+      return fault_error(binding_.score, faults);
+    }
+    for (const i64 row : rows.negative) mark(row, RowFault::kScore);
+    for (const i64 row : rows.zero) mark(row, RowFault::kScore);
+    table_.normalized = std::move(rows.values);
+    view.scores = make_view(table_.normalized.data(), rows.dtype, {view.rows, view.classes});
+    return {};
+  }
+
   Result<void> check_scores() {
     const TableView& view = table_.view;
+    if (are_probabilities()) return {};
     auto bad = backend_.bad_scores(view);
     if (!bad) return bad.error();
     if (bad->rows == 0) return {};
@@ -394,6 +467,7 @@ class Preparer {
     if (request_.split == RowSplit::kAll && !halves()) return {};
     const bool want_calibration = halves() || request_.split == RowSplit::kCalibration;
     keep_.resize(static_cast<std::size_t>(binding_.rows));
+    table_.calibration_rows = 0;
     if (calibration_ != nullptr) {
       const ArrayView& column = calibration_->view;
       if (is_string(column.dtype)) return not_numeric(*binding_.calibration);
@@ -406,6 +480,7 @@ class Preparer {
                              "the column says which rows are for calibration");
         }
         keep_[static_cast<std::size_t>(row)] = (value == 1.0) == want_calibration;
+        table_.calibration_rows += value == 1.0 ? 1 : 0;
       }
       return {};
     }
@@ -416,6 +491,7 @@ class Preparer {
       const bool calibration =
           static_cast<u128>(u) * fraction->den < (static_cast<u128>(fraction->num) << 64);
       keep_[static_cast<std::size_t>(row)] = calibration == want_calibration;
+      table_.calibration_rows += calibration ? 1 : 0;
     }
     return {};
   }
@@ -573,12 +649,14 @@ class Preparer {
     if (view.task != Task::kBinary) shape.push_back(columns);
     view.scores = make_view(table_.scores.data(), view.scores.dtype, shape);
     view.rows = kept;
+    Buffer<std::byte>().swap(table_.normalized);
   }
 
   const Binding& binding_;
   const EvalRequest& request_;
   i64 first_row_;
   Backend& backend_;
+  bool probabilities_;
   PreparedTable table_;
   const Array* score_ = nullptr;
   const Array* label_ = nullptr;
@@ -594,9 +672,9 @@ class Preparer {
 }  // namespace
 
 Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
-                                    i64 first_row, Backend& backend,
+                                    i64 first_row, Backend& backend, bool probabilities,
                                     const std::function<void()>& loaded) {
-  return Preparer(binding, request, first_row, backend).run(loaded);
+  return Preparer(binding, request, first_row, backend, probabilities).run(loaded);
 }
 
 }  // namespace cupel

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cpu_probabilities.hpp"
 #include "cupel/backend/backend.hpp"
 #include "cupel/core/buffer.hpp"
 #include "cupel/eval/evaluate.hpp"
@@ -39,6 +40,8 @@ struct PreparedTable {
   std::vector<bool> calibration_cells;
   DroppedRows dropped;
   double probability_epsilon = 0;  ///< machine epsilon of the score dtype
+  RowSumFaults row_sums;           ///< where probabilities are needed, of several classes
+  i64 calibration_rows = -1;       ///< of the dump's rows, where there is a split; else -1
 
   std::vector<Array> arrays;
   Buffer<u8> label_bytes;
@@ -46,16 +49,19 @@ struct PreparedTable {
   Buffer<double> weights;
   Buffer<u32> cell_of_row;
   Buffer<std::byte> scores;
+  Buffer<std::byte> normalized;  ///< rows divided by their sums, where that was asked for
 };
 
 /// Loads the bound columns and prepares them. `first_row` is the position of the dump's first row
 /// in the whole table (0 but for later shards of a pool): rows without an id are known by it.
-/// `backend` finds NaN and infinite scores. `loaded` is called once the columns are loaded, before
-/// they are looked at: from then on the dumps may verify() beside this function. Errors (kInput):
-/// those of loading; NaN or infinite scores, labels outside the domain, invalid weights, with the
-/// first row and the count, unless the request drops such rows.
+/// `backend` finds NaN and infinite scores. With `probabilities`, rows of several classes whose sum
+/// is not 1 are found in the same pass, on the host. `loaded` is called once the columns are
+/// loaded, before they are looked at: from then on the dumps may verify() beside this function.
+/// Errors (kInput): those of loading; NaN or infinite scores, labels outside the domain, invalid
+/// weights, rows that cannot be normalised where that was asked for, with the first row and the
+/// count, unless the request drops such rows.
 Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
-                                    i64 first_row, Backend& backend,
+                                    i64 first_row, Backend& backend, bool probabilities = false,
                                     const std::function<void()>& loaded = {});
 
 }  // namespace cupel

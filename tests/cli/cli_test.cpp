@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -179,6 +180,31 @@ class Cli : public testing::Test {
     return done;
   }
 
+  /// A npy file of a C-ordered array.
+  template <class T>
+  void write_npy(const std::string& name, const std::string& type, const std::string& shape,
+                 const std::vector<T>& values) const {
+    std::string header =
+        "{'descr': '" + type + "', 'fortran_order': False, 'shape': " + shape + ", }";
+    header.resize((header.size() + 10 + 64) / 64 * 64 - 10, ' ');
+    header.back() = '\n';
+    std::string text("\x93NUMPY\x01\x00", 8);
+    text += static_cast<char>(header.size() & 0xFF);
+    text += static_cast<char>(header.size() >> 8);
+    text += header;
+    text.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+    write(name, text);
+  }
+  /// Evaluates a matrix of three classes against the labels 0, 1, 2, 0.
+  Ended eval_classes(const std::vector<double>& probs, std::vector<std::string> options) const {
+    write_npy("p.npy", "<f8", "(" + std::to_string(probs.size() / 3) + ", 3)", probs);
+    write_npy<std::int64_t>("y.npy", "<i8", "(4,)", {0, 1, 2, 0});
+    std::vector<std::string> call = {"eval",  "p.npy",     "--probs", "p",        "--label",
+                                     "y.npy", "--backend", "cpu",     "--format", "csv"};
+    call.insert(call.end(), options.begin(), options.end());
+    return run(call);
+  }
+
   /// Nothing on standard output, one line on standard error, this exit code.
   void expect_refusal(const Ended& done, int exit_code, const std::string& message) const {
     EXPECT_EQ(done.exit_code, exit_code);
@@ -330,6 +356,163 @@ TEST_F(Cli, ValuesOfOptionsAreChecked) {
     arguments.insert(arguments.end(), options.begin(), options.end());
     expect_refusal(run(arguments), 2, message);
   }
+}
+
+// ---- probabilities that are none
+// --------------------------------------------------------------------
+
+/// The field `value` of a metric's row in CSV; "-" where there is no such row.
+std::string csv_value(const std::string& csv, const std::string& metric) {
+  std::istringstream lines(csv);
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t at = line.find("," + metric + ",");
+    if (at == std::string::npos) continue;
+    std::istringstream fields(line.substr(at + 1));
+    std::string field;
+    for (int i = 0; i < 5; ++i) std::getline(fields, field, ',');
+    return field;
+  }
+  return "-";
+}
+
+TEST_F(Cli, LogitsGivenAsProbabilitiesAreSaidSo) {
+  // Would catch values that are undefined without a word of why, and ranking metrics that mind.
+  write("s.csv", "label,score\n1,0.5\n0,-1.25\n1,3\n0,0.1\n");
+  const Ended done =
+      run({"eval", "s.csv", "--metrics", "auroc,brier,ece", "--backend", "cpu", "--format", "csv"});
+  EXPECT_EQ(done.exit_code, 0);
+  EXPECT_EQ(done.err,
+            "cupel: warning: s.csv:3: score 'score' is -1.25, outside [0, 1] (2 such rows in all), "
+            "so brier and ece are undefined, not_probability; name the column with --logits if "
+            "these are logits\n");
+  EXPECT_EQ(csv_value(done.out, "auroc"), "1");
+  EXPECT_EQ(csv_value(done.out, "brier"), "");
+
+  // No negative value: percentages, perhaps.
+  write("s.csv", "label,score\n1,90\n0,0.5\n");
+  EXPECT_EQ(run({"eval", "s.csv", "--metrics", "brier", "--backend", "cpu"}).err,
+            "cupel: warning: s.csv:2: score 'score' is 90, outside [0, 1] (1 such row in all), so "
+            "brier is undefined, not_probability; scale it to [0, 1], or name the column with "
+            "--logits if these are logits\n");
+  // Nothing needs probabilities; nothing to say.
+  EXPECT_EQ(run({"eval", "s.csv", "--metrics", "auroc", "--backend", "cpu"}).err, "");
+  EXPECT_EQ(
+      run({"eval", "s.csv", "--metrics", "brier", "--logits", "score", "--backend", "cpu"}).err,
+      "");
+}
+
+TEST_F(Cli, LogitsOfSeveralClassesAreSaidSo) {
+  const Ended done = eval_classes({0.5, 0.25, 0.25, 2, -1, 0.5, 0, 1, 0, 7, 7, 7},
+                                  {"--metrics", "accuracy,log_loss,ece,brier"});
+  EXPECT_EQ(done.exit_code, 0);
+  EXPECT_EQ(done.err,
+            "cupel: warning: p.npy: 'p' row 1: probs 'p' is 2 in column 0, outside [0, 1] (2 such "
+            "rows in all), so log_loss, ece and brier are undefined, not_probability; name the "
+            "column with --logits if these are logits\n");
+  EXPECT_NE(csv_value(done.out, "accuracy"), "");
+}
+
+TEST_F(Cli, RowsThatDoNotSumToOneAreSaid) {
+  const std::vector<double> rows = {0.5, 0.25, 0.25, 0.2, 0.5, 0.1, 0, 0, 1, 0.5, 0.5, 0.5};
+  const Ended done = eval_classes(rows, {"--metrics", "auroc,accuracy,ece,brier"});
+  EXPECT_EQ(done.exit_code, 0);
+  EXPECT_EQ(done.err,
+            "cupel: warning: p.npy: 'p' row 1: probs 'p' sums to 0.8, not to 1 within 0.0039 (2 "
+            "such rows in all), so ece and brier are undefined, not_probability; divide rows by "
+            "their sums with --normalize\n");
+  EXPECT_EQ(csv_value(done.out, "ece"), "");
+  EXPECT_NE(csv_value(done.out, "auroc"), "");
+  EXPECT_EQ(eval_classes(rows, {"--metrics", "auroc,accuracy"}).err, "");
+  EXPECT_EQ(eval_classes(rows, {"-q"}).err, "");
+}
+
+TEST_F(Cli, NormalizeDividesRowsByTheirSums) {
+  // Eighths: the sums of squares are exact. Rows (2,1,1)/4, (1,2,1)/4, (0,0,1), (1,1,2)/4 and
+  // labels 0, 1, 2, 0: (6 + 6 + 0 + 14) / 16 / 4.
+  const Ended done = eval_classes({2, 1, 1, 0.25, 0.5, 0.25, 0, 0, 8, 0.125, 0.125, 0.25},
+                                  {"--metrics", "brier,accuracy", "--normalize"});
+  EXPECT_EQ(done.exit_code, 0);
+  EXPECT_EQ(done.err, "");
+  EXPECT_EQ(csv_value(done.out, "brier"), "0.40625");
+  EXPECT_EQ(csv_value(done.out, "accuracy"), "0.75");
+}
+
+TEST_F(Cli, NormalizeSaysWhatItCannotDivide) {
+  expect_refusal(
+      eval_classes({1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, {"--normalize"}), 3,
+      "p.npy: 'p' row 1: probs 'p' sums to 0, which --normalize cannot divide by (2 such "
+      "rows in all); mend the dump, or leave such rows out with --nan drop");
+  expect_refusal(eval_classes({1, 0, 0, 0, 2, -0.5, 0, 0, 1, 0, 0, 0}, {"--normalize"}), 3,
+                 "p.npy: 'p' row 1: probs 'p' is -0.5 in column 2, and --normalize needs values of "
+                 "0 or more (1 such row in all); name the column with --logits if these are "
+                 "logits");
+  expect_refusal(run({"eval", "a.csv", "--normalize"}), 2,
+                 "--normalize divides the probabilities of several classes by their sum; this dump "
+                 "is binary; leave it out");
+  write_npy<double>("l.npy", "<f8", "(4, 3)", std::vector<double>(12, 0.5));
+  write_npy<std::int64_t>("y.npy", "<i8", "(4,)", {0, 1, 2, 0});
+  expect_refusal(run({"eval", "l.npy", "--logits", "l", "--label", "y.npy", "--normalize"}), 2,
+                 "--normalize is for probabilities, and 'l' is read as logits, whose softmax sums "
+                 "to 1; leave it out, or name the column with --probs if it holds probabilities");
+  const Ended dropped = eval_classes({1, 0, 0, 0, 0, 0, 0, 0, 1, 3, -1, 0},
+                                     {"--normalize", "--nan", "drop", "--metrics", "brier"});
+  EXPECT_EQ(dropped.exit_code, 0);
+  EXPECT_EQ(dropped.err,
+            "cupel: warning: p.npy: left out 2 rows (bad scores 2, labels 0, weights 0)\n");
+  EXPECT_EQ(csv_value(dropped.out, "brier"), "0");
+}
+
+TEST_F(Cli, LabelsBinsAndClassesOutOfRange) {
+  write_npy<double>("p.npy", "<f8", "(3, 2)", {0.5, 0.5, 1, 0, 0, 1});
+  write_npy<std::int64_t>("y.npy", "<i8", "(3,)", {0, 2, -1});
+  expect_refusal(run({"eval", "p.npy", "--probs", "p", "--label", "y.npy"}), 3,
+                 "y.npy: 'y' row 1: label 'y' is 2, outside 0..1 (2 such rows in all); mend the "
+                 "dump, or leave such rows out with --nan drop");
+  write_npy<double>("one.npy", "<f8", "(3, 1)", {0.5, 1, 0});
+  expect_refusal(run({"eval", "one.npy", "--probs", "one", "--label", "y.npy"}), 3,
+                 "one.npy: scores 'one' [3,1] have fewer than two classes; give an array with one "
+                 "dimension for a binary task");
+  expect_refusal(run({"eval", "a.csv", "--metrics", "ece(bins=0)"}), 2,
+                 "option 'bins' of 'ece' is '0'; expected an integer from 1 to 65536");
+}
+
+TEST_F(Cli, BinsThatNoRowFillsAddNothing) {
+  // Two of a thousand bins have a row; the gaps are 0.25 and 0.5.
+  write("s.csv", "label,score\n1,0.75\n0,0.5\n");
+  const Ended done =
+      run({"eval", "s.csv", "--metrics", "ece(bins=1000)", "--backend", "cpu", "--format", "json"});
+  EXPECT_EQ(done.exit_code, 0);
+  EXPECT_EQ(done.err, "");
+  EXPECT_NE(done.out.find(R"("value":0.375,)"), std::string::npos);
+  const std::string bins = between(done.out, R"("details":{"bins":[)", "]");
+  EXPECT_EQ(std::count(bins.begin(), bins.end(), '{'), 3) << bins;  // details and two bins
+}
+
+TEST_F(Cli, ASplitThatIsEmptyOrEverything) {
+  write("s.csv", "label,score,held\n1,0.75,1\n0,0.5,1\n");
+  const auto warned = [&](const std::string& calibration, const std::string& split) {
+    const Ended done = run({"eval", "s.csv", "--metrics", "auroc", "--calibration", calibration,
+                            "--split", split, "--seed", "9", "--backend", "cpu"});
+    EXPECT_EQ(done.exit_code, 0);
+    return done.err;
+  };
+  EXPECT_EQ(
+      warned("held", "test"),
+      "cupel: warning: s.csv: calibration 'held' is 1 in all 2 rows, so --split test leaves no "
+      "row and every value is undefined, empty; it has to be 1 in the rows for calibration "
+      "and 0 in the others\n");
+  EXPECT_EQ(warned("held", "calibration"),
+            "cupel: warning: s.csv: calibration 'held' is 1 in all 2 rows, so --split calibration "
+            "leaves out no row; it has to be 1 in the rows for calibration and 0 in the others\n");
+  EXPECT_EQ(
+      warned("0.000001", "calibration"),
+      "cupel: warning: s.csv: --calibration 0.000001 draws none of 2 rows, so --split "
+      "calibration leaves no row and every value is undefined, empty; choose another fraction "
+      "or --seed\n");
+  expect_refusal(
+      run({"eval", "s.csv", "--calibration", "1", "--split", "test"}), 2,
+      "--calibration 1 is not between 0 and 1; give a fraction such as 0.5, or a boolean "
+      "column");
 }
 
 // ---- results

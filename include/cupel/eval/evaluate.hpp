@@ -41,6 +41,7 @@ struct EvalRequest {
   std::optional<std::string> unknown;  ///< a further value of group columns that means unknown
   bool by_class = false;
   bool pool = false;
+  bool normalize = false;  ///< multiclass probabilities: divide each row by its sum
   RowSplit split = RowSplit::kAll;
   u64 seed = 0;
   NanPolicy nan = NanPolicy::kError;

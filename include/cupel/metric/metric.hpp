@@ -27,7 +27,7 @@ enum class Undefined : u8 {
   kNoNegative,      ///< rows, but none negative
   kSingleClass,     ///< rows, but all of one class
   kZeroWeight,      ///< rows, but all weights are zero
-  kNotProbability,  ///< scores outside [0, 1] where probabilities are needed
+  kNotProbability,  ///< needs probabilities: in [0, 1], sums of 1
   kNotReached,      ///< no threshold meets the condition
   kNotDefined,      ///< the metric has no such value (equity-scaled value of an unbounded metric)
   kAllUndefined,    ///< an average over nothing but undefined values
@@ -131,7 +131,7 @@ struct Evidence {
   const RowSums* rows = nullptr;      ///< of the merged spec of all metrics ...
   const RowSpec* row_spec = nullptr;  ///< ... which is this
   FitEvidence fit;                    ///< kFitted
-  bool outside_unit = false;          ///< some score of the dump is outside [0, 1], not a logit
+  bool outside_unit = false;  ///< some score is outside [0, 1], or row sum not 1; never of logits
   /// What reduce() gave: of each set where needs().confidences has sets by class, else of one.
   std::span<const ReducedSet> sets;
 };
