@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 
+#include "backend/cpu_pairs.hpp"
 #include "backend/cpu_rank.hpp"
 #include "backend/cpu_rows.hpp"
 #include "backend/thread_pool.hpp"
@@ -67,6 +68,15 @@ class CpuBackend final : public Backend {
         if (*finite) return BadScores{};
       }
       return cpu_bad_scores(table, pool_);
+    });
+  }
+  Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
+    return guarded([&]() -> Result<i128> { return cpu_pair_sum(table, first, last, nu, pool_); });
+  }
+  Result<std::vector<u64>> pair_distances(const TableView& table, i64 first, i64 last,
+                                          std::optional<u32> high) override {
+    return guarded([&]() -> Result<std::vector<u64>> {
+      return cpu_pair_distances(table, first, last, high, pool_);
     });
   }
   void hold_columns(bool hold) override {

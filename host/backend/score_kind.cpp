@@ -36,4 +36,13 @@ double probability_epsilon(DType dtype) {
   }
 }
 
+bool holds_probabilities(const TableView& table) {
+  const ArrayView& scores = table.scores;
+  return table.task == Task::kMulticlass && !table.logits && scores.dtype == DType::kF64 &&
+         scores.strides.size() == 2 && scores.strides[1] == 8 &&
+         scores.strides[0] == 8 * table.classes &&
+         reinterpret_cast<std::uintptr_t>(scores.data) % 8 == 0 && !table.weighted() &&
+         table.cell_count == 1 && table.class_labels != nullptr;
+}
+
 }  // namespace cupel

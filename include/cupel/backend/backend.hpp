@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -67,6 +68,10 @@ struct TopConfidences {
   Buffer<i32> predicted;      ///< [rows] which it is; of equal ones the lowest
 };
 
+/// Whether a table is a row-major matrix of aligned float64 probabilities with class labels and
+/// without weights and cells: what pairs of rows are computed on.
+bool holds_probabilities(const TableView& table);
+
 struct BackendInfo {
   std::string name;    ///< what computed so far: "cpu", "cuda", "cuda+cpu"
   std::string device;  ///< processor and threads, or the accelerator; for people
@@ -108,6 +113,15 @@ class Backend {
     i64 first_column = -1;
   };
   virtual Result<BadScores> bad_scores(const TableView& table) = 0;
+
+  /// The sum of pair_term() over the pairs of a row i in [first, last) with each later row, of a
+  /// table for which holds_probabilities() is true; nu > 0. Sums of ranges of rows add up to that
+  /// of all. No matrix of pairs: O(rows * classes) memory. This default computes on the host.
+  virtual Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu);
+  /// How many of these pairs have each upper half of distance_key(), or, with `high`, each lower
+  /// half behind that upper half: kDistanceBuckets counts. This default computes on the host.
+  virtual Result<std::vector<u64>> pair_distances(const TableView& table, i64 first, i64 last,
+                                                  std::optional<u32> high);
 
   /// From hold_columns(true) to hold_columns(false) the columns behind every table that is passed
   /// stay as they are, at their addresses: a device may keep what it has copied.
