@@ -502,6 +502,29 @@ def calibration(table, rows, metric, bins=None, closed=None, preset="", norm=Non
     return root(max(square, Fraction(0)))
 
 
+def pairs_of_vectors(table, rows, nu=None, estimator="unbiased"):
+    """skce of several classes, pair by pair. The median distance is the lower one of two, as a float32."""
+    masses([(1, None, w) for _, _, w in rows])
+    n = len(rows)
+    if table.weighted or (n < 2 and (estimator == "unbiased" or nu is None)):
+        raise Undefined("not_defined")
+    residuals = [[(y == k) - p for k, p in enumerate(v)] for y, v, _ in rows]
+    pairs = [(i, j) for i in range(n) for j in range(i)]
+    distance = {(i, j): math.dist(rows[i][1], rows[j][1]) for i, j in pairs}
+    if nu is None:
+        median = sorted(distance.values())[(len(pairs) - 1) // 2]
+        nu = struct.unpack("f", struct.pack("f", median))[0]
+        if nu == 0:
+            raise Undefined("not_defined")
+    terms = [
+        2 * math.fsum(a * b for a, b in zip(residuals[i], residuals[j])) * math.exp(-distance[i, j] / float(nu))
+        for i, j in pairs
+    ]
+    if estimator == "biased":
+        terms += [math.fsum(a * a for a in r) for r in residuals]
+    return Fraction(math.fsum(terms) / (n * n if estimator == "biased" else n * (n - 1)))
+
+
 def smoothed(points, sigma, intervals=4000):
     """smooth_ece by its definition: every row's reflected kernel, Simpson's rule over |sum|; good to about 1e-7."""
     total = sum(w for _, _, w in points)
@@ -956,7 +979,9 @@ def expected_lines(case):
                 average = average or "macro"
                 text += f" average={average}"
             for (group, _), (_, rows) in zip(segments, confident):
-                if table.task == "multilabel":
+                if table.task == "multiclass" and metric == "skce":
+                    add(metric + text + group, " rel=1e-9", lambda: pairs_of_vectors(table, rows, **options))
+                elif table.task == "multilabel":
                     value = functools.partial(calibration_of_label, table, metric)
                     add(metric + text + group, tolerance, lambda: averaged(table, rows, value, options, average))
                 else:
@@ -1419,7 +1444,6 @@ def wrong_binning():
               "reduction=pooled", **several),
         wrong("split_classwise", "of one set alone", f"classwise_ece(preset={SPLIT})", f"preset={SPLIT}", **several),
         wrong("split_l1_debias", "debiasing is of squares", f"ece(preset={SPLIT},norm=l1,debias=true)", "debias=true"),
-        wrong("skce_multiclass", "the kernel of scalars", "skce", "'skce' is not defined for a multiclass", **several),
     ]  # fmt: skip
 
 
@@ -1579,11 +1603,34 @@ def fits():
     return cases
 
 
+def of_pairs():
+    metrics = "skce,skce(estimator=biased),skce(nu=0.4),skce(nu=0.05,estimator=biased)"
+    random = Random(20261125)
+    rows = []
+    for _ in range(90):
+        y = skewed_class(random, 6)
+        rows.append(f"{y} {simplex(random, y, 6)} {random.choice('abb')}")
+    return [
+        Case("example_c_pairs", "example C: vectors of three classes", metrics, "label:i64 probs[3]:f64",
+             [f"{y} {r}" for y, r in zip((0, 0, 1, 1, 2, 2), EXAMPLE_C)], "multiclass"),
+        Case("one_row_no_pair", "no pair: no median, no unbiased value", metrics, "label:i64 probs[3]:f64",
+             "1 0.25 0.5 0.25", "multiclass"),
+        Case("equal_rows", "all distances 0", metrics, "label:i64 probs[2]:f32", "1 0.25 0.75\n0 0.25 0.75\n1 0.25 0.75",
+             "multiclass"),
+        Case("weighted_pairs", "weights are no counts", metrics, "label:i64 probs[2]:f32 weight:f32",
+             "1 0.25 0.75 1\n0 0.5 0.5 2", "multiclass"),
+        Case("pairs_of_logits", "softmax of two classes", metrics, "label:i64 logits[2]:f64",
+             "1 0.25 0.75\n0 -3 4\n1 100 99\n0 0.5 0.625\n0 2 -0.25", "multiclass"),
+        Case("seeded_pairs", "90 rows, six skewed classes, two groups", metrics, "label:i64 probs[6]:f32 g:str", rows,
+             "multiclass", "--group g"),
+    ]  # fmt: skip
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
-                of_second_moments, calibrated_in_order, fits)  # fmt: skip
+                of_second_moments, calibrated_in_order, of_pairs, fits)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

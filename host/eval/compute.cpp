@@ -9,6 +9,7 @@
 #include <set>
 
 #include "eval/fit.hpp"
+#include "eval/pair_sums.hpp"
 #include "eval/samples.hpp"
 #include "eval/scopes.hpp"
 #include "eval/sorted_confidences.hpp"
@@ -49,6 +50,7 @@ struct Entry {
   /// [scope][problem][set], where sorted confidences are asked for. Of several labels, one problem
   /// more: all of them pooled.
   std::vector<std::vector<std::vector<ReducedSet>>> sets;
+  std::vector<PairSums> pair_sums;  ///< [scope], where all pairs are asked for
 
   const Metric& metric() const { return *spec->metric; }
   MetricScope scope() const { return spec->metric->scope(); }
@@ -299,6 +301,7 @@ class Computer {
     Evidence e = evidence();
     e.rows = &sums;
     if (!entry.sets.empty()) e.sets = entry.sets[scope][problem];
+    if (!entry.pair_sums.empty()) e.pairs = &entry.pair_sums[scope];
     ScopedValue scoped;
     scoped.value = entry.metric().finish(e, entry.spec->options);
     scoped.params = shown_params(entry, e);
@@ -862,6 +865,7 @@ class Computer {
       for (std::size_t p = 0; multilabel && p < problems(); ++p) {
         if (auto done = micro.merge(merged[p]); !done) return done.error();
       }
+      if (auto done = compute_pairs(s); !done) return done.error();
       for (Entry& entry : entries_) {
         if (entry.scope() != MetricScope::kRows) continue;
         if (!multilabel || entry.subset) {
@@ -877,6 +881,26 @@ class Computer {
           entry.averaged[s].n = static_cast<i64>(merged[0].rows);
         }
       }
+    }
+    return {};
+  }
+
+  /// All pairs of rows of a scope, where a metric asks for them and its rows have probabilities.
+  Result<void> compute_pairs(std::size_t scope) {
+    std::optional<ProbabilityRows> rows;
+    for (Entry& entry : entries_) {
+      if (!entry.needs.pairs_nu) continue;
+      entry.pair_sums.resize(scopes_.all.size());
+      if (weighted() || outside_unit_) continue;
+      if (!rows) {
+        auto own = probability_rows(parts_, cell_map_, scopes_.all[scope].cells);
+        if (!own) return own.error();
+        rows = std::move(*own);
+        if (scope == 0) states_.emplace_back("sums over all pairs of rows");
+      }
+      auto sums = pair_sums(*rows, *entry.needs.pairs_nu, backend_);
+      if (!sums) return sums.error();
+      entry.pair_sums[scope] = *sums;
     }
     return {};
   }

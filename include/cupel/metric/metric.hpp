@@ -88,6 +88,16 @@ struct Needs {
   /// kRows: also the sorted confidences of these points, set by set, to reduce(). Binary and
   /// multilabel: kPositive and kTop; multiclass: all but kPositive.
   std::optional<BinPoints> confidences;
+  /// kRows, multiclass without weights: also the sum over all pairs of rows, with kernels of this
+  /// width; 0: of the median distance.
+  std::optional<double> pairs_nu;
+};
+
+/// What all pairs of rows i < j sum up to; see math/pair_kernel.hpp.
+struct PairSums {
+  u64 rows = 0;
+  double nu = 0;  ///< 0: there is none, because the median distance is 0 or there is no pair
+  i128 sum = 0;   ///< of pair_term()
 };
 
 /// Neighbouring values of one sorted set of confidences, from the smallest to the largest.
@@ -134,6 +144,7 @@ struct Evidence {
   bool outside_unit = false;  ///< some score is outside [0, 1], or row sum not 1; never of logits
   /// What reduce() gave: of each set where needs().confidences has sets by class, else of one.
   std::span<const ReducedSet> sets;
+  const PairSums* pairs = nullptr;  ///< where needs().pairs_nu asks for them
 };
 
 class Metric {
