@@ -409,13 +409,15 @@ def kernel_error(points, weighted, metric, nu=None, estimator="unbiased"):
     if scale == 0:
         raise Undefined("not_defined")
     residuals = [((right - Fraction(p)) * w, Fraction(p)) for p, right, w in points]
-    total = sum(d * e * laplacian(abs(p - q), scale) for d, p in residuals for e, q in residuals)
+    pairs = ((a, b) for i, a in enumerate(residuals) for b in residuals[:i])
+    own = sum(d * d for d, _ in residuals)
+    total = own + 2 * sum(d * e * laplacian(abs(p - q), scale) for (d, p), (e, q) in pairs)
     mass = sum(w for _, _, w in points)
     if metric == "mmce":
         return root(max(total, Fraction(0)) / mass**2)
     if estimator == "biased":
         return total / mass**2
-    return (total - sum(d * d for d, _ in residuals)) / (mass * (mass - mass // len(points)))
+    return (total - own) / (mass * (mass - mass // len(points)))
 
 
 def sorted_metric(metric, sets, weighted, bins="15", threshold="0.01", **options):
