@@ -259,6 +259,27 @@ class PipelineBackend final : public DeviceBackend {
     });
   }
 
+  Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
+    return guarded("pairs of rows", table, [&]() -> Result<i128> {
+      i128 sum = 0;
+      if (!set(table) || !pipelines_->pair_sum(first, last, nu, sum)) {
+        return failed("pairs of rows", table);
+      }
+      return sum;
+    });
+  }
+  Result<std::vector<u64>> pair_distances(const TableView& table, i64 first, i64 last,
+                                          std::optional<u32> high) override {
+    return guarded("pairs of rows", table, [&]() -> Result<std::vector<u64>> {
+      std::vector<u64> counts;
+      if (!set(table) ||
+          !pipelines_->pair_distances(first, last, high.has_value(), high.value_or(0), counts)) {
+        return failed("pairs of rows", table);
+      }
+      return counts;
+    });
+  }
+
   Result<BadScores> bad_scores(const TableView& table) override {
     return guarded("bad scores", table, [&]() -> Result<BadScores> {
       BadRows bad;

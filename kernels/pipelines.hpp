@@ -13,6 +13,7 @@
 #include "cupel/core/int.hpp"
 #include "cupel/math/bins.hpp"
 #include "cupel/math/element.hpp"
+#include "cupel/math/pair_kernel.hpp"
 #include "cupel/math/rank_fold.hpp"
 
 namespace cupel::device {
@@ -217,6 +218,13 @@ class Pipelines {
                      HostFolds& out) = 0;
   /// Row sums as limbs; with work.slopes these behind them.
   virtual bool row_sums(const RowWork& work, RowLayout& layout, std::vector<u64>& limbs) = 0;
+  /// Of a row-major matrix of f64 probabilities: the sum of pair_term() over the pairs of a row in
+  /// [first, last) with each later one.
+  virtual bool pair_sum(i64 first, i64 last, double nu, i128& out) = 0;
+  /// How many of these pairs have each upper half of distance_key(), or, with `within`, each lower
+  /// half behind the upper half `high`; out has kDistanceBuckets counts.
+  virtual bool pair_distances(i64 first, i64 last, bool within, u32 high,
+                              std::vector<u64>& out) = 0;
 };
 
 }  // namespace cupel::device

@@ -5,7 +5,8 @@
 
 One-vs-rest AUROC and average precision per class, overall and per group, of every vlm/*__mmbench.npz
 on NumPy's float64 softmax of the logits, and of cifar10_vgg on its probabilities in float64. A class
-that has no row of one kind is null.
+that has no row of one kind is null. Of cifar10_vgg also calibration errors over 15 bins (lo, hi] and the Brier score, by
+NumPy alone.
 """
 
 import json
@@ -41,6 +42,24 @@ def one_vs_rest(label, probs):
     return values
 
 
+def gaps(confidence, right, bins=15):
+    """(share of rows, |accuracy - mean confidence|) of each bin that has rows."""
+    edges = np.arange(1, bins + 1) / bins
+    at = np.searchsorted(edges, confidence, side="left")
+    return [((at == b).mean(), abs(right[at == b].mean() - confidence[at == b].mean())) for b in np.unique(at)]
+
+
+def calibration(label, probs):
+    top = gaps(probs.max(axis=1), probs.argmax(axis=1) == label)
+    classes = [sum(n * g for n, g in gaps(p, label == c)) for c, p in enumerate(probs.T)]
+    return {
+        "ece": float(sum(n * g for n, g in top)),
+        "mce": float(max(g for _, g in top)),
+        "classwise_ece": float(np.mean(classes)),
+        "brier": float(((probs - np.eye(probs.shape[1])[label]) ** 2).sum(axis=1).mean()),
+    }
+
+
 def main():
     root = Path(sys.argv[1])
     out = {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "dumps": {}}
@@ -54,6 +73,7 @@ def main():
     with np.load(root / "cifar10_vgg" / "probs.npz") as dump:
         probs, label = dump["probs"].astype(np.float64), dump["label"]
     out["dumps"]["cifar10_vgg/probs.npz"] = {"": one_vs_rest(label, probs)}
+    out["dumps"]["cifar10_vgg/probs.npz calibration"] = calibration(label, probs)
     OUT.parent.mkdir(exist_ok=True)
     lines = [f"{json.dumps(d)}: {json.dumps(v, separators=(',', ':'))}" for d, v in out["dumps"].items()]
     head = f'{{"scikit-learn": "{out["scikit-learn"]}", "numpy": "{out["numpy"]}", "dumps": {{\n'

@@ -12,6 +12,8 @@
 #include <thread>
 #include <utility>
 
+#include "cupel/math/pair_kernel.hpp"
+
 namespace cupel {
 namespace {
 
@@ -21,6 +23,9 @@ constexpr int kMostHalvings = 2;
 constexpr i64 kMostBatches = 4096;
 /// Tables of pieces that are kept until they can be merged.
 constexpr i64 kPieceTableBytes = i64{1} << 30;
+
+/// Pairs of rows that a device is asked for: fewer take the CPU less than a copy does. A guess.
+constexpr double kLeastDevicePairs = 1e6;
 
 constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
@@ -383,6 +388,41 @@ class Group final : public DeviceGroup {
     return sums;
   }
 
+  /// Devices share the rows that pairs begin with; each has the whole table.
+  Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
+    if (few_pairs(table, last - first)) {
+      return cpu_call([&] { return cpu().pair_sum(table, first, last, nu); });
+    }
+    i128 sum = 0;
+    std::mutex mutex;
+    auto done = pairs(table, first, last, [&](Backend& backend, i64 from, i64 to) -> Result<void> {
+      auto own = backend.pair_sum(table, from, to, nu);
+      if (!own) return own.error();
+      const std::lock_guard lock(mutex);
+      sum += *own;
+      return {};
+    });
+    if (!done) return done.error();
+    return sum;
+  }
+  Result<std::vector<u64>> pair_distances(const TableView& table, i64 first, i64 last,
+                                          std::optional<u32> high) override {
+    if (few_pairs(table, last - first)) {
+      return cpu_call([&] { return cpu().pair_distances(table, first, last, high); });
+    }
+    std::vector<u64> counts(kDistanceBuckets);
+    std::mutex mutex;
+    auto done = pairs(table, first, last, [&](Backend& backend, i64 from, i64 to) -> Result<void> {
+      auto own = backend.pair_distances(table, from, to, high);
+      if (!own) return own.error();
+      const std::lock_guard lock(mutex);
+      for (std::size_t i = 0; i < counts.size(); ++i) counts[i] += (*own)[i];
+      return {};
+    });
+    if (!done) return done.error();
+    return counts;
+  }
+
   Result<BadScores> bad_scores(const TableView& table) override {
     if (on_cpu_alone(table)) return cpu_call([&] { return cpu().bad_scores(table); });
     BadScores all;
@@ -490,6 +530,22 @@ class Group final : public DeviceGroup {
                 return compute(backend, rows_of(table, piece.row, piece.rows));
               }};
     return run(work, {0, 1, 0, table.rows, true, 0});
+  }
+
+  /// Whether no device takes part in pairs of rows: their work, not their bytes, is what counts.
+  bool few_pairs(const TableView& table, i64 rows) {
+    if (alive().empty()) return options_.may_use_cpu;
+    if (options_.least_device_bytes == 0) return false;
+    return static_cast<double>(table.rows) * static_cast<double>(rows) < kLeastDevicePairs;
+  }
+
+  template <class Compute>
+  Result<void> pairs(const TableView& table, i64 first, i64 last, const Compute& compute) {
+    if (last <= first) return {};
+    Work work{table, false, [&](Backend& backend, const Piece& piece) {
+                return compute(backend, piece.row, piece.row + piece.rows);
+              }};
+    return run(work, {0, 1, first, last - first, true, 0});
   }
 
   // ---- who does which piece --------------------------------------------------------------------

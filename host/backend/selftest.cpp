@@ -112,6 +112,25 @@ Outcome compute(Backend& backend, SelftestState state, const SelftestCase& shape
     }
     case SelftestState::kTemperedSums:
       return encoded(backend.row_sums(table, tempered_spec(shape, variant)));
+    case SelftestState::kPairSums: {
+      const SelftestPairs pairs(table);
+      const i64 rows = table.rows;
+      ByteWriter writer;
+      for (const auto& [from, to] : {std::pair{i64{0}, rows / 3}, std::pair{rows / 3, rows}}) {
+        const auto sum = backend.pair_sum(pairs.view(), from, to, variant % 2 == 0 ? 0.4 : 0.01);
+        const auto counts = backend.pair_distances(pairs.view(), from, to, std::nullopt);
+        const auto within = backend.pair_distances(pairs.view(), from, to, kSelftestDistance);
+        if (!sum || !counts || !within) {
+          outcome.refusal = (!sum ? sum.error() : !counts ? counts.error() : within.error()).text();
+          return outcome;
+        }
+        writer.put(static_cast<u128>(*sum));
+        writer.put_array(std::span<const u64>(*counts));
+        writer.put_array(std::span<const u64>(*within));
+      }
+      outcome.parts.push_back({"pairs", writer.take()});
+      return outcome;
+    }
     case SelftestState::kBadScores: {
       const auto bad = backend.bad_scores(table);
       if (!bad) {
@@ -174,6 +193,7 @@ class Selftest {
       if (shape.bad() && state != SelftestState::kBadScores) continue;
       const bool tempers = shape.task == Task::kMulticlass && shape.logits;
       if (state == SelftestState::kTemperedSums && !tempers) continue;
+      if (state == SelftestState::kPairSums && !has_selftest_pairs(table)) continue;
       const Outcome expected = compute(reference_, state, shape, table, variant_);
       for (std::size_t i = 0; i < candidates_.size(); ++i) {
         SelftestLine& line = reports_[i].lines[static_cast<std::size_t>(at)];
@@ -252,8 +272,8 @@ void run_large(Selftest& selftest) {
 }  // namespace
 
 std::string_view selftest_state_name(SelftestState state) {
-  constexpr std::string_view kNames[kSelftestStates]{"rank tables", "rank summaries", "row sums",
-                                                     "tempered sums", "bad scores"};
+  constexpr std::string_view kNames[kSelftestStates]{
+      "rank tables", "rank summaries", "row sums", "tempered sums", "pair sums", "bad scores"};
   return kNames[static_cast<std::size_t>(state)];
 }
 

@@ -67,6 +67,21 @@ std::vector<RankQuery> selftest_queries();
 RowSpec selftest_spec(const SelftestCase& shape, std::size_t variant);
 /// The passes of a fit of temperatures, of multiclass logits: by turns one of its steps and what
 /// follows the last.
+/// Whether there are pairs of the table's rows to compare: several classes, and few enough rows.
+bool has_selftest_pairs(const TableView& table);
+/// The upper half of a distance's key (0.375 and up to 0.37695) whose lower halves are counted.
+inline constexpr u32 kSelftestDistance = 0x3EC0;
+/// Rows of probabilities with the labels of a table, some rows equal to the one before.
+class SelftestPairs {
+ public:
+  explicit SelftestPairs(const TableView& table);
+  const TableView& view() const { return view_; }
+
+ private:
+  std::vector<double> p_;
+  TableView view_;
+};
+
 RowSpec tempered_spec(const SelftestCase& shape, std::size_t variant);
 
 }  // namespace cupel

@@ -86,6 +86,12 @@ Result<PairSums> pair_sums(const ProbabilityRows& rows, double nu, Backend& back
   PairSums sums;
   sums.rows = static_cast<u64>(n);
   sums.nu = nu;
+  for (i64 row = 0; row < n; ++row) {
+    const double* p = rows.p.data() + row * rows.table.classes;
+    for (i64 k = 0; k < rows.table.classes; ++k) {
+      sums.own += brier_term(p[k], k == rows.labels[static_cast<std::size_t>(row)]);
+    }
+  }
   if (n < 2) return sums;
   if (nu == 0) {
     const u64 pairs = static_cast<u64>(static_cast<u128>(n) * static_cast<u128>(n - 1) / 2);

@@ -306,7 +306,7 @@ class Skce final : public SortedMetric {
   Result<Needs> needs(const Options& options, Task task, i64 classes, bool logits) const override {
     if (task != Task::kMulticlass) return SortedMetric::needs(options, task, classes, logits);
     Needs needs;
-    needs.rows.brier = true;  // the pairs of a row and itself, and which rows hold no probabilities
+    needs.rows.brier = !logits;  // says which rows hold no probabilities
     needs.pairs_nu = options.has("nu") ? options.number("nu") : 0;
     return needs;
   }
@@ -328,20 +328,20 @@ class Skce final : public SortedMetric {
     }
     const PairSums& pairs = *evidence.pairs;
     if (!(pairs.nu > 0)) return MetricValue::none(Undefined::kNotDefined);
-    MetricValue value = MetricValue::of(value_of_pairs(pairs, rows.brier, unbiased));
+    MetricValue value = MetricValue::of(value_of_pairs(pairs, unbiased));
     value.details.emplace_back("nu", pairs.nu);
     return value;
   }
 
  private:
   /// The pairs i < j count twice; a row and itself give its squared error.
-  static double value_of_pairs(const PairSums& pairs, const U256& own, bool unbiased) {
+  static double value_of_pairs(const PairSums& pairs, bool unbiased) {
     using exact::Integer;
     const bool negative = pairs.sum < 0;
     Integer sum(static_cast<u128>(negative ? -pairs.sum : pairs.sum));
     if (negative) sum = -sum;
     sum <<= kBrierBits - kPairBits + 1;
-    if (!unbiased) sum += exact::integer(own);
+    if (!unbiased) sum += exact::integer(pairs.own);
     const Integer n(pairs.rows);
     return exact::to_double(sum, (unbiased ? Integer(n * (n - 1)) : Integer(n * n)) << kBrierBits);
   }

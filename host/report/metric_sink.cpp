@@ -19,6 +19,7 @@ struct Scope {
 constexpr Scope kScopes[] = {
     {MetricScope::kRanking, "ranking", "of a ranking (several classes: one against the rest)"},
     {MetricScope::kRows, "rows", "of rows"},
+    {MetricScope::kFitted, "fitted", "of fits on calibration rows (with --calibration)"},
     {MetricScope::kPairs, "pairs", "between groups (with --group)"},
 };
 

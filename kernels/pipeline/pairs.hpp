@@ -36,17 +36,21 @@ struct Pairs {
   static constexpr u64 kRaise = u64{1} << 51;
   static constexpr int kSumLimbs = 4;
 
-  const double* p;
-  const i32* labels;
-  const double* squares;  ///< null: distances are counted
-  i64 rows;
-  i64 classes;
-  i64 first;
-  i64 last;
-  double minus_inverse;  ///< -1 / nu
-  bool within;           ///< counts lower halves of the keys whose upper half is `high`
-  u32 high;
-  u64* out;  ///< kSumLimbs limbs, or kDistanceBuckets counts
+  const double* p = nullptr;
+  const i32* labels = nullptr;
+  const double* squares = nullptr;  ///< null: distances are counted
+  i64 rows = 0;
+  i64 classes = 0;
+  i64 first = 0;
+  i64 last = 0;
+  double minus_inverse = 0;  ///< -1 / nu
+  bool within = false;       ///< counts lower halves of the keys whose upper half is `high`
+  u32 high = 0;
+  u64* out = nullptr;  ///< kSumLimbs limbs, or kDistanceBuckets counts
+
+  CUPEL_HD i64 tiles_i() const { return (last - first + kTile - 1) / kTile; }
+  CUPEL_HD i64 tiles_j() const { return (rows - first + kTile - 1) / kTile; }
+  CUPEL_HD i64 tiles() const { return tiles_i() * tiles_j(); }
 
   CUPEL_HD i64 shared_bytes() const {
     return 2 * kTile * kPitch * static_cast<i64>(sizeof(double));
@@ -61,13 +65,11 @@ struct Pairs {
     };
     typename Block::template PerThread<Own> own;
     typename Block::template PerThread<u128> sum;
-    const i64 tiles_i = (last - first + kTile - 1) / kTile;
-    const i64 tiles_j = (rows - first + kTile - 1) / kTile;
     block.each([&](int t) { sum[t] = 0; });
-    for (i64 tile = block.index(); tile < tiles_i * tiles_j; tile += block.count()) {
+    for (i64 tile = block.index(); tile < tiles(); tile += block.count()) {
       // Both counted from `first`, so that tiles below the diagonal hold no pair.
-      const i64 tile_i = tile / tiles_j;
-      const i64 tile_j = tile - tile_i * tiles_j;
+      const i64 tile_i = tile / tiles_j();
+      const i64 tile_j = tile - tile_i * tiles_j();
       if (tile_j < tile_i) continue;
       const i64 begin_i = first + tile_i * kTile;
       const i64 begin_j = first + tile_j * kTile;

@@ -31,6 +31,7 @@
 #include "pipeline/histogram.hpp"
 #include "pipeline/memory.hpp"
 #include "pipeline/merge.hpp"
+#include "pipeline/pairs.hpp"
 #include "pipeline/partition.hpp"
 #include "pipeline/rows.hpp"
 #include "pipeline/rows_f32.hpp"
@@ -291,9 +292,61 @@ class PipelinesOn final : public Pipelines {
     return exec_.ok();
   }
 
+  // ---- pairs of rows
+  // -----------------------------------------------------------------------------------
+
+  bool pair_sum(i64 first, i64 last, double nu, i128& out) override {
+    const EndOfCopies end{exec_};
+    arrive_all();
+    Memory<double> squares(exec_, device_.rows);
+    Memory<u64> sums(exec_, Pairs::kSumLimbs);
+    exec_.zero(sums.data(), sums.bytes());
+    Pairs pairs = pairs_of(first, last, sums.data());
+    pairs.squares = squares.data();
+    pairs.minus_inverse = -1.0 / nu;
+    exec_.for_each(device_.rows, SquareRows{pairs.p, pairs.classes, squares.data()});
+    run(pairs, pairs.tiles());
+    std::vector<u64> limbs(Pairs::kSumLimbs);
+    exec_.to_host(limbs.data(), sums.data(), sums.bytes());
+    u128 total = 0;
+    for (int i = 0; i < Pairs::kSumLimbs; ++i) total += static_cast<u128>(limbs[i]) << (32 * i);
+    // Each row of the range has a pair with each later one; every term was raised.
+    const u128 count = static_cast<u128>(last - first) *
+                       static_cast<u128>(2 * device_.rows - first - last - 1) / 2;
+    out = static_cast<i128>(total) - static_cast<i128>(count * Pairs::kRaise);
+    return exec_.ok();
+  }
+
+  bool pair_distances(i64 first, i64 last, bool within, u32 high, std::vector<u64>& out) override {
+    const EndOfCopies end{exec_};
+    arrive_all();
+    Memory<u64> counts(exec_, static_cast<i64>(kDistanceBuckets));
+    exec_.zero(counts.data(), counts.bytes());
+    Pairs pairs = pairs_of(first, last, counts.data());
+    pairs.within = within;
+    pairs.high = high;
+    run(pairs, pairs.tiles());
+    out.assign(kDistanceBuckets, 0);
+    exec_.to_host(out.data(), counts.data(), counts.bytes());
+    return exec_.ok();
+  }
+
   Exec& exec() { return exec_; }
 
  private:
+  /// Pairs of the table's rows without what is to be done with them.
+  Pairs pairs_of(i64 first, i64 last, u64* out) const {
+    Pairs pairs;
+    pairs.p = reinterpret_cast<const double*>(device_.scores);
+    pairs.labels = device_.class_labels;
+    pairs.rows = device_.rows;
+    pairs.classes = device_.columns;
+    pairs.first = first;
+    pairs.last = last;
+    pairs.out = out;
+    return pairs;
+  }
+
   // ---- running
   // ---------------------------------------------------------------------------------------
 
@@ -502,6 +555,9 @@ class PipelinesOn final : public Pipelines {
     if (!exec_.ok()) return;
     exec_.await_copies(steps_[step].mark);
     arrived_ = step + 1;
+  }
+  void arrive_all() {
+    if (!steps_.empty()) arrive(steps_.size() - 1);
   }
   /// Gives the bus something to do while the host waits for the device.
   void issue_next() {

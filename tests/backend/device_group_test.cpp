@@ -83,7 +83,7 @@ void expect_equal(Fakes& fakes, const std::string& what) {
   const auto reference = make_cpu_backend(1);
   const SelftestReport report = run_selftest(*reference, *fakes.group, options);
   for (const SelftestLine& line : report.lines) {
-    EXPECT_GT(line.cases, 100);
+    EXPECT_GT(line.cases, 20);
     EXPECT_EQ(line.different, 0) << what << ", " << selftest_state_name(line.state) << ": "
                                  << line.first_difference;
   }
@@ -586,6 +586,11 @@ class WrongBackend final : public Backend {
       sums->back().back().overflowed += 1;
     }
     return sums;
+  }
+  Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
+    auto sum = cpu_->pair_sum(table, first, last, nu);
+    if (wrong_ == SelftestState::kPairSums && table.rows == 33) *sum += 1;
+    return sum;
   }
   Result<BadScores> bad_scores(const TableView& table) override {
     auto bad = cpu_->bad_scores(table);

@@ -315,6 +315,22 @@ TEST_F(ExtraDumps, ProbabilitiesAgreeWithScikitLearn) {
   EXPECT_EQ(compared, 20);
 }
 
+TEST_F(ExtraDumps, CalibrationOfProbabilitiesAgreesWithNumPy) {
+  const json expected = read_json(source("tests/dumps/expected.json"));
+  EvalRequest request;
+  request.dumps = {folder_ + "cifar10_vgg/probs.npz"};
+  request.metrics = "ece,mce,classwise_ece,brier";
+  const auto report = evaluate(request);
+  ASSERT_TRUE(report.ok()) << report.error().text();
+  ASSERT_EQ(report->results.size(), 4u);
+  for (const EvalResult& result : report->results) {
+    EXPECT_NEAR(result.value,
+                expected["dumps"]["cifar10_vgg/probs.npz calibration"][result.metric].get<double>(),
+                1e-12)
+        << result.metric;
+  }
+}
+
 TEST_F(ExtraDumps, PublishedAccuracies) {
   const json published = read_json(folder_ + "vlm/published.json");
   int compared = 0;

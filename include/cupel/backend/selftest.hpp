@@ -14,10 +14,17 @@
 
 namespace cupel {
 
-enum class SelftestState : u8 { kRankTables, kRankSummaries, kRowSums, kTemperedSums, kBadScores };
-inline constexpr int kSelftestStates = 5;
-/// "rank tables", "rank summaries", "row sums", "tempered sums" (multiclass logits only), "bad
-/// scores".
+enum class SelftestState : u8 {
+  kRankTables,
+  kRankSummaries,
+  kRowSums,
+  kTemperedSums,
+  kPairSums,
+  kBadScores
+};
+inline constexpr int kSelftestStates = 6;
+/// "rank tables", "rank summaries", "row sums", "tempered sums" (multiclass logits only), "pair
+/// sums" (multiclass of few rows), "bad scores".
 std::string_view selftest_state_name(SelftestState state);
 
 struct SelftestOptions {

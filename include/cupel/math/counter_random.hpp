@@ -14,9 +14,9 @@ CUPEL_HD CUPEL_INLINE u64 mix64(u64 x) {
 }
 
 /// 64 random bits of a row. Uniform over [0, 2^64) for fixed seed and varying id; ids that differ
-/// give numbers that differ.
+/// give numbers that differ. Seed and id enter by different constants: equal ones must not cancel.
 CUPEL_HD CUPEL_INLINE u64 counter_random(u64 seed, u64 row_id) {
-  return mix64(mix64(seed + 0x9E3779B97F4A7C15u) ^ mix64(row_id + 0x9E3779B97F4A7C15u));
+  return mix64(mix64(seed + 0x9E3779B97F4A7C15u) ^ mix64(row_id + 0xD1B54A32D192ED03u));
 }
 
 }  // namespace cupel

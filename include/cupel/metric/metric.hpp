@@ -98,6 +98,7 @@ struct PairSums {
   u64 rows = 0;
   double nu = 0;  ///< 0: there is none, because the median distance is 0 or there is no pair
   i128 sum = 0;   ///< of pair_term()
+  u128 own = 0;   ///< of the pairs of a row and itself, their squared errors * 2^kBrierBits
 };
 
 /// Neighbouring values of one sorted set of confidences, from the smallest to the largest.
