@@ -231,7 +231,7 @@ class PipelineBackend final : public DeviceBackend {
       work.log_loss = spec.log_loss;
       work.exact_match = spec.exact_match;
       work.bins = spec.bins;
-      work.softmax_f32 = table.sums_softmax_f32();
+      work.softmax_f32 = table.sums_softmax_f32() && spec.tempering.factors.empty();
       work.factors = spec.tempering.factors;
       work.slopes = spec.tempering.slopes;
       work.epsilon = probability_epsilon(table.scores.dtype);
