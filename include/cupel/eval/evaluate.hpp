@@ -46,10 +46,10 @@ struct EvalRequest {
   u64 seed = 0;
   NanPolicy nan = NanPolicy::kError;
   SoftmaxKind softmax = SoftmaxKind::kF64;  ///< of multiclass logits, but in rankings
-  std::string backend = "auto";  ///< auto, cpu, cuda, cuda:N
-  int threads = 0;               ///< 0: all available
-  i64 memory = 0;                ///< bytes; 0: no limit given
-  std::string per_item;          ///< kept for tasks with per-item results
+  std::string backend = "auto";             ///< auto, cpu, cuda, cuda:N
+  int threads = 0;                          ///< 0: all available
+  i64 memory = 0;                           ///< bytes; 0: no limit given
+  std::string per_item;                     ///< kept for tasks with per-item results
   /// Where devices come from; null: none, as in a build without CUDA.
   const DeviceProvider* device_provider = cuda_provider();
   DeviceOptions device;
