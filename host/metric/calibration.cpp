@@ -310,10 +310,9 @@ class BinnedMetric : public Metric {
   }
   MetricValue finish(const Evidence& evidence, const Options& options) const override {
     const RowSums& sums = *evidence.rows;
-    if (const Undefined why = missing_rows(sums); why != Undefined::kNone) {
+    if (const Undefined why = missing_probabilities(evidence); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     const Binning binning = binning_of(options);
     if (sums.weighted && (debias(options) || binning.rule == BinRule::kSplit)) {
       return MetricValue::none(Undefined::kNotDefined);

@@ -318,10 +318,9 @@ class Skce final : public SortedMetric {
   MetricValue finish(const Evidence& evidence, const Options& options) const override {
     if (evidence.task != Task::kMulticlass) return SortedMetric::finish(evidence, options);
     const RowSums& rows = *evidence.rows;
-    if (const Undefined why = missing_rows(rows); why != Undefined::kNone) {
+    if (const Undefined why = missing_probabilities(evidence); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     const bool unbiased = options.text("estimator") == "unbiased";
     if (rows.weighted || (unbiased && rows.rows < 2)) {
       return MetricValue::none(Undefined::kNotDefined);

@@ -124,10 +124,9 @@ class LogLoss final : public Metric {
   }
   MetricValue finish(const Evidence& evidence, const Options&) const override {
     const RowSums& sums = *evidence.rows;
-    if (const Undefined why = missing_rows(sums); why != Undefined::kNone) {
+    if (const Undefined why = missing_probabilities(evidence); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     if (sums.overflowed != 0) return MetricValue::none(Undefined::kOverflow);
     return MetricValue::of(mean_of(sums.log_loss, total_mass(sums), kLogLossBits));
   }
@@ -218,10 +217,9 @@ class Brier final : public Metric {
   }
   MetricValue finish(const Evidence& evidence, const Options& options) const override {
     const RowSums& sums = *evidence.rows;
-    if (const Undefined why = missing_rows(sums); why != Undefined::kNone) {
+    if (const Undefined why = missing_probabilities(evidence); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     const int halving = options.text("scale") == "half" ? 1 : 0;
     MetricValue value =
         MetricValue::of(mean_of(sums.brier, total_mass(sums), kBrierBits + halving));
@@ -284,10 +282,9 @@ class BrierSkill final : public Metric {
   }
   MetricValue finish(const Evidence& evidence, const Options&) const override {
     const RowSums& sums = *evidence.rows;
-    if (const Undefined why = missing_rows(sums); why != Undefined::kNone) {
+    if (const Undefined why = missing_probabilities(evidence); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     if (one_class_only(sums)) return MetricValue::none(Undefined::kSingleClass);
     const double reference = climatology(sums, evidence.task);
     MetricValue value =

@@ -20,6 +20,13 @@ inline Undefined missing_rows(const RowSums& sums) {
   return total_mass(sums) == 0 ? Undefined::kZeroWeight : Undefined::kNone;
 }
 
+/// Why a value of these rows' probabilities does not exist, or kNone.
+inline Undefined missing_probabilities(const Evidence& evidence) {
+  const Undefined why = missing_rows(*evidence.rows);
+  if (why != Undefined::kNone) return why;
+  return evidence.outside_unit ? Undefined::kNotProbability : Undefined::kNone;
+}
+
 /// Position of a decision threshold in the shared spec.
 inline std::size_t threshold_index(const RowSpec& spec, double threshold) {
   const auto at = std::find(spec.thresholds.begin(), spec.thresholds.end(), threshold);

@@ -240,10 +240,9 @@ class SmoothEce final : public Metric {
     return needs;
   }
   MetricValue finish(const Evidence& evidence, const Options& options) const override {
-    if (const Undefined why = missing_rows(*evidence.rows); why != Undefined::kNone) {
+    if (const Undefined why = missing_probabilities(evidence); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     SmoothedResiduals smoothed(residuals_of(bins_of_query(evidence, query(evidence.task))));
     const bool fixed = !options.has("sigma");
     const double sigma = fixed ? fixed_point(smoothed) : options.number("sigma");
@@ -291,10 +290,9 @@ class SpiegelhalterZ final : public Metric {
     return needs;
   }
   MetricValue finish(const Evidence& evidence, const Options&) const override {
-    if (const Undefined why = missing_rows(*evidence.rows); why != Undefined::kNone) {
+    if (const Undefined why = missing_probabilities(evidence); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     if (evidence.rows->weighted) return MetricValue::none(Undefined::kNotDefined);
     const BinTotals& totals = bins_of_query(evidence, query(evidence.task));
     Integer difference = 0;

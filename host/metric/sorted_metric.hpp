@@ -19,10 +19,9 @@ class SortedMetric : public Metric {
     return needs;
   }
   MetricValue finish(const Evidence& evidence, const Options& options) const override {
-    if (const Undefined why = missing_rows(*evidence.rows); why != Undefined::kNone) {
+    if (const Undefined why = missing_probabilities(evidence); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    if (evidence.outside_unit) return MetricValue::none(Undefined::kNotProbability);
     return value_of(evidence.sets, options);
   }
 
