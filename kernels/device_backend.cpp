@@ -260,6 +260,7 @@ class PipelineBackend final : public DeviceBackend {
   }
 
   Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
+    CUPEL_ASSERT(holds_probabilities(table) && 0 <= first && first <= last && last <= table.rows);
     return guarded("pairs of rows", table, [&]() -> Result<i128> {
       i128 sum = 0;
       if (!set(table) || !pipelines_->pair_sum(first, last, nu, sum)) {
@@ -270,6 +271,7 @@ class PipelineBackend final : public DeviceBackend {
   }
   Result<std::vector<u64>> pair_distances(const TableView& table, i64 first, i64 last,
                                           std::optional<u32> high) override {
+    CUPEL_ASSERT(holds_probabilities(table) && 0 <= first && first <= last && last <= table.rows);
     return guarded("pairs of rows", table, [&]() -> Result<std::vector<u64>> {
       std::vector<u64> counts;
       if (!set(table) ||
@@ -300,6 +302,7 @@ class PipelineBackend final : public DeviceBackend {
     hold_ = hold;
     pipelines_->drop_table();
   }
+  void forget_columns() override { pipelines_->drop_table(); }
 
  private:
   bool set(const TableView& table) {

@@ -83,6 +83,7 @@ class CpuBackend final : public Backend {
     hold_ = hold;
     counted_.forget();
   }
+  void forget_columns() override { counted_.forget(); }
 
  private:
   template <class Work>

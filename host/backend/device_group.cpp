@@ -454,6 +454,16 @@ class Group final : public DeviceGroup {
     }
   }
 
+  void forget_columns() override {
+    {
+      const std::lock_guard lock(cpu_mutex_);
+      if (cpu_ != nullptr) cpu_->forget_columns();
+    }
+    for (Slot& slot : slots_) {
+      if (slot.alive && slot.device != nullptr) slot.device->forget_columns();
+    }
+  }
+
   Result<void> open_one() override {
     for (Slot& slot : slots_) {
       if (opened(slot)) return {};

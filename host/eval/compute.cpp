@@ -13,6 +13,7 @@
 #include "eval/samples.hpp"
 #include "eval/scopes.hpp"
 #include "eval/sorted_confidences.hpp"
+#include "eval/temporary_columns.hpp"
 #include "metric/ranking.hpp"
 
 namespace cupel {
@@ -696,6 +697,7 @@ class Computer {
             cell * static_cast<u32>(k) + static_cast<u32>(table.class_labels[row]);
       }
     }
+    const TemporaryColumns passed(backend_);
     states_.push_back(fmt::format("{} rank tables split by label", k));
     // [scope][a][b] of each entry, and the mass of each class in the scope.
     std::vector<std::vector<std::vector<std::vector<MetricValue>>>> values(entries_.size());
@@ -888,6 +890,7 @@ class Computer {
   /// All pairs of rows of a scope, where a metric asks for them and its rows have probabilities.
   Result<void> compute_pairs(std::size_t scope) {
     std::optional<ProbabilityRows> rows;
+    std::optional<TemporaryColumns> passed;
     for (Entry& entry : entries_) {
       if (!entry.needs.pairs_nu) continue;
       entry.pair_sums.resize(scopes_.all.size());
@@ -896,6 +899,7 @@ class Computer {
         auto own = probability_rows(parts_, cell_map_, scopes_.all[scope].cells);
         if (!own) return own.error();
         rows = std::move(*own);
+        passed.emplace(backend_);
         if (scope == 0) states_.emplace_back("sums over all pairs of rows");
       }
       auto sums = pair_sums(*rows, *entry.needs.pairs_nu, backend_);

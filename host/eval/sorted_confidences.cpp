@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "eval/temporary_columns.hpp"
+
 namespace cupel {
 namespace {
 
@@ -31,6 +33,7 @@ Result<void> add_part(const TableView& table, const std::vector<u32>& cell_map, 
     binary.cells = cell_of_row.data();
     binary.cell_count = static_cast<u32>(count);
   }
+  const TemporaryColumns passed(backend);
   auto tables = backend.rank_tables(binary, 0, 1);
   if (!tables) return tables.error();
   for (std::size_t at = 0; at < count; ++at) {

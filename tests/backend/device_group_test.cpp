@@ -281,10 +281,49 @@ TEST(DeviceGroup, HeldColumnsAreHeldByEveryDevice) {
   fakes.group->hold_columns(true);
   expect_same_tables(*fakes.group, table.view());
   fakes.group->hold_columns(false);
+  for (const auto& log : fakes.logs) EXPECT_EQ(log->forgotten, 0);
+  fakes.group->forget_columns();
+  for (const auto& log : fakes.logs) EXPECT_EQ(log->forgotten, 1);
   for (const auto& log : fakes.logs) {
     ASSERT_EQ(log->held.size(), 2u) << "also one that is opened later";
     EXPECT_TRUE(log->held[0]);
     EXPECT_FALSE(log->held[1]);
+  }
+}
+
+// Rows that pairs begin with are shared out, and each device sees the whole table: a range that is
+// left out, done twice, or lost with a device changes the sum.
+TEST(DeviceGroup, PairsOfRowsAreSharedByTheRowTheyBeginWith) {
+  const SelftestTable drawn(shape_of(Task::kMulticlass, 500, 3), 1);
+  const SelftestPairs pairs(drawn.view());
+  const TableView& table = pairs.view();
+  auto cpu = make_cpu_backend(1);
+  FakePlan failing;
+  failing.fail_at = 3;
+  FakePlan small;
+  small.most_rows = 499;
+  const std::vector<std::vector<FakePlan>> machines{
+      {FakePlan{}}, {FakePlan{}, FakePlan{}}, {failing, FakePlan{}}, {failing, failing}, {small}};
+  for (std::size_t machine = 0; machine < machines.size(); ++machine) {
+    for (const auto& [first, last] : std::vector<std::pair<i64, i64>>{{0, 500}, {123, 432}}) {
+      Fakes fakes(machines[machine], batches_of(70));
+      const auto sum = fakes.group->pair_sum(table, first, last, 0.4);
+      ASSERT_TRUE(sum.ok()) << machine;
+      EXPECT_TRUE(*sum == *cpu->pair_sum(table, first, last, 0.4)) << machine;
+      const auto counts = fakes.group->pair_distances(table, first, last, std::nullopt);
+      ASSERT_TRUE(counts.ok()) << machine;
+      EXPECT_EQ(*counts, *cpu->pair_distances(table, first, last, std::nullopt)) << machine;
+      fakes.expect_sound();
+      i64 calls = 0;
+      for (const auto& log : fakes.logs) {
+        for (const FakeCall& call : log->calls) {
+          EXPECT_EQ(call.rows, 500);
+          EXPECT_LE(call.last - call.first, 70);
+          ++calls;
+        }
+      }
+      EXPECT_GT(calls, 2);
+    }
   }
 }
 

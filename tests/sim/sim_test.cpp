@@ -12,6 +12,9 @@
 
 #include "cupel/backend/selftest.hpp"
 #include "cupel/core/bytes.hpp"
+#include "cupel/math/counter_random.hpp"
+#include "cupel/math/pair_kernel.hpp"
+#include "eval/compute.hpp"
 #include "sim_backend.hpp"
 #include "support/rank_data.hpp"
 
@@ -801,6 +804,187 @@ TEST(Sim, HeldColumnsAreThoseOfTheTable) {
   a.scores = b.scores;
   a.view.scores.data = a.scores.data() + 1;
   expect_equal_states(sim->rank_tables(a.view, 0, 1), cpu->rank_tables(a.view, 0, 1), "changed");
+}
+
+// Columns that are held may change once they are to be forgotten.
+TEST(Sim, ForgottenColumnsAreReadAgain) {
+  Spec spec;
+  spec.rows = 2000;
+  OwnedTable a = make_table(spec, 1);
+  const OwnedTable b = make_table(spec, 2);
+  auto cpu = make_cpu_backend(1);
+  auto sim = make_sim_backend();
+  sim->hold_columns(true);
+  const auto ranks = [&](const char* what) {
+    expect_equal_states(sim->rank_tables(a.view, 0, 1), cpu->rank_tables(a.view, 0, 1), what);
+  };
+  ranks("first");
+  std::copy(b.scores.begin(), b.scores.end(), a.scores.begin());
+  sim->forget_columns();
+  ranks("changed");
+  ranks("held again");
+}
+
+/// Rows with probabilities, in three groups of equal size, `seed` apart.
+PreparedTable prepared_probabilities(i64 rows, i64 classes, u64 seed) {
+  PreparedTable part;
+  part.scores.resize(static_cast<std::size_t>(rows * classes) * sizeof(double));
+  for (i64 row = 0; row < rows; ++row) {
+    std::vector<double> p;
+    double total = 0;
+    for (i64 k = 0; k < classes; ++k) {
+      const u64 drawn = counter_random(static_cast<u64>(row) + (seed << 32), static_cast<u64>(k));
+      p.push_back(static_cast<double>(drawn >> 40) + 1);
+      total += p.back();
+    }
+    for (double& value : p) value /= total;
+    std::memcpy(part.scores.data() + static_cast<std::size_t>(row * classes) * sizeof(double),
+                p.data(), p.size() * sizeof(double));
+    const u64 drawn = counter_random(static_cast<u64>(row) + (seed << 32), 1'000'000);
+    part.label_classes.push_back(static_cast<i32>(drawn % static_cast<u64>(classes)));
+    part.cell_of_row.push_back(static_cast<u32>(row % 3));
+  }
+  part.view.task = Task::kMulticlass;
+  part.view.rows = rows;
+  part.view.classes = classes;
+  part.view.scores = make_view(part.scores.data(), DType::kF64, {rows, classes});
+  part.view.class_labels = part.label_classes.data();
+  part.view.cells = part.cell_of_row.data();
+  part.view.cell_count = 3;
+  part.cells = {CellKey{"a"}, CellKey{"b"}, CellKey{"c"}};
+  return part;
+}
+
+// What is computed on the way to a metric lies in memory for a moment only, and what comes next, of
+// the same shape, mostly at the same addresses: a device that holds columns must not take the one
+// for the other. Shards and groups of equal size, as that is where it would.
+TEST(Sim, ColumnsOfAMomentAreNotTakenForTheNextOnes) {
+  std::vector<PreparedTable> parts;
+  for (const u64 seed : {1, 2, 3}) parts.push_back(prepared_probabilities(600, 4, seed));
+  for (const char* metrics :
+       {"skce,skce(nu=0.4)", "ece(binning=mass,bins=7),ece_by_predicted_class(binning=mass,bins=4)",
+        "auroc(average=ovo_macro),ece(binning=mass,bins=7)"}) {
+    ComputeRequest request;
+    auto specs = parse_metrics(metrics);
+    ASSERT_TRUE(specs.ok()) << specs.error().text();
+    request.metrics = std::move(*specs);
+    request.group_columns = {"group"};
+    const auto evaluated = [&](Backend& backend) {
+      backend.hold_columns(true);
+      std::vector<std::string> states;
+      auto results = compute_results(parts, request, backend, states);
+      backend.hold_columns(false);
+      EXPECT_TRUE(results.ok()) << (results.ok() ? "" : results.error().text());
+      return results.ok() ? std::move(*results) : std::vector<EvalResult>();
+    };
+    auto cpu = make_cpu_backend(1);
+    auto sim = make_sim_backend();
+    const auto expected = evaluated(*cpu);
+    const auto actual = evaluated(*sim);
+    ASSERT_EQ(actual.size(), expected.size());
+    EXPECT_GE(actual.size(), 4u) << "all rows and three groups";
+    for (std::size_t i = 0; i < actual.size(); ++i) {
+      ASSERT_EQ(expected[i].undefined, Undefined::kNone) << metrics << ", result " << i;
+      EXPECT_EQ(actual[i].value, expected[i].value) << metrics << ", result " << i;
+    }
+  }
+}
+
+/// A matrix of probabilities as pairs are computed on.
+struct PairRows {
+  std::vector<double> p;
+  std::vector<i32> labels;
+  TableView view;
+
+  PairRows(i64 rows, i64 classes) {
+    for (i64 row = 0; row < rows; ++row) {
+      double total = 0;
+      for (i64 k = 0; k < classes; ++k) {
+        // Some rows are equal to the one before.
+        const i64 like = row % 5 == 4 ? row - 1 : row;
+        const u64 drawn = counter_random(static_cast<u64>(like), static_cast<u64>(k));
+        p.push_back(static_cast<double>(drawn >> 44) + 1);
+        total += p.back();
+      }
+      for (i64 k = 0; k < classes; ++k) p[static_cast<std::size_t>(row * classes + k)] /= total;
+      labels.push_back(static_cast<i32>(counter_random(static_cast<u64>(row), 7'000'000) %
+                                        static_cast<u64>(classes)));
+    }
+    view.task = Task::kMulticlass;
+    view.rows = rows;
+    view.classes = classes;
+    view.scores = make_view(p.data(), DType::kF64, {rows, classes});
+    view.class_labels = labels.data();
+  }
+};
+
+// Rows at the edges of tiles of 32, classes at those of chunks of 32, ranges that begin and end
+// inside tiles, are empty, or are the last row alone, which has no pair.
+TEST(Sim, PairsOfRows) {
+  const auto cpu = make_cpu_backend(1);
+  std::vector<std::unique_ptr<DeviceBackend>> sims;
+  for (const i64 blocks : {1, 3, 50}) {
+    SimOptions options;
+    options.blocks = blocks;
+    options.part_rows = blocks == 3 ? 29 : 0;
+    sims.push_back(make_sim_backend(options));
+  }
+  i64 counted = 0;
+  for (const i64 rows : {0, 1, 2, 31, 32, 33, 63, 64, 65, 97}) {
+    for (const i64 classes : {1, 2, 31, 32, 33, 100}) {
+      if (kSlow && rows > 33 && classes > 33) continue;
+      const PairRows table(rows, classes);
+      for (const auto& [first, last] : std::vector<std::pair<i64, i64>>{{0, rows},
+                                                                        {0, 0},
+                                                                        {rows, rows},
+                                                                        {0, 1},
+                                                                        {1, rows},
+                                                                        {31, 33},
+                                                                        {5, 64},
+                                                                        {rows - 1, rows},
+                                                                        {33, rows}}) {
+        if (first < 0 || first > last || last > rows) continue;
+        DeviceBackend& sim = *sims[static_cast<std::size_t>(counted++) % sims.size()];
+        const std::string what =
+            fmt::format("{} rows, {} classes, pairs of [{}, {})", rows, classes, first, last);
+        const double nu = classes % 2 == 0 ? 0.4 : 0.01;
+        const auto sum = sim.pair_sum(table.view, first, last, nu);
+        ASSERT_TRUE(sum.ok()) << what;
+        EXPECT_TRUE(*sum == *cpu->pair_sum(table.view, first, last, nu)) << what;
+        const auto high = sim.pair_distances(table.view, first, last, std::nullopt);
+        ASSERT_TRUE(high.ok()) << what;
+        EXPECT_EQ(*high, *cpu->pair_distances(table.view, first, last, std::nullopt)) << what;
+        const auto most = std::max_element(high->begin() + 1, high->end()) - high->begin();
+        const auto low = sim.pair_distances(table.view, first, last, static_cast<u32>(most));
+        ASSERT_TRUE(low.ok()) << what;
+        EXPECT_EQ(*low, *cpu->pair_distances(table.view, first, last, static_cast<u32>(most)))
+            << what;
+      }
+    }
+  }
+  EXPECT_GT(counted, 200);
+}
+
+// A failure in any launch of it is an error, memory that ends too, and nothing is leaked.
+TEST(Sim, FaultsInPairsOfRows) {
+  const PairRows table(70, 3);
+  i64 live = 0;
+  SimOptions options;
+  options.live_bytes = &live;
+  for (options.fail_at_launch = 1; options.fail_at_launch <= 2; ++options.fail_at_launch) {
+    auto sim = make_sim_backend(options);
+    EXPECT_FALSE(sim->pair_sum(table.view, 0, 70, 0.4).ok());
+    EXPECT_EQ(sim->trouble(), DeviceTrouble::kFailed);
+  }
+  EXPECT_EQ(live, 0);
+  options.fail_at_launch = 0;
+  options.memory = 70 * 3 * 8 + 70 * 4 + 100;
+  auto sim = make_sim_backend(options);
+  EXPECT_FALSE(sim->pair_sum(table.view, 0, 70, 0.4).ok());
+  EXPECT_EQ(sim->trouble(), DeviceTrouble::kOutOfMemory);
+  EXPECT_FALSE(sim->pair_distances(table.view, 0, 70, std::nullopt).ok());
+  EXPECT_EQ(sim->trouble(), DeviceTrouble::kOutOfMemory);
+  EXPECT_EQ(live, 0);
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ struct FakePlan {
 
 struct FakeCall {
   std::string pass;
-  i64 first = 0, last = 0;  ///< problems
+  i64 first = 0, last = 0;  ///< problems; of pairs, rows
   i64 rows = 0;
   bool computed = false;
 };
@@ -37,6 +37,7 @@ struct FakeCall {
 struct FakeLog {
   std::vector<FakeCall> calls;
   std::vector<bool> held;  ///< calls of hold_columns()
+  int forgotten = 0;       ///< calls of forget_columns()
   bool failed = false;
   bool called_after_failure = false;
   bool called_at_once = false;  ///< by two threads
@@ -80,7 +81,17 @@ class FakeDevice final : public DeviceBackend {
                                                      const RowSpec& spec) override {
     return call("row_sums", table, 0, 0, [&] { return cpu_->row_sums(table, spec); });
   }
+  Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
+    return call("pair_sum", table, first, last,
+                [&] { return cpu_->pair_sum(table, first, last, nu); });
+  }
+  Result<std::vector<u64>> pair_distances(const TableView& table, i64 first, i64 last,
+                                          std::optional<u32> high) override {
+    return call("pair_distances", table, first, last,
+                [&] { return cpu_->pair_distances(table, first, last, high); });
+  }
   void hold_columns(bool hold) override { log_->held.push_back(hold); }
+  void forget_columns() override { ++log_->forgotten; }
   Result<BadScores> bad_scores(const TableView& table) override {
     return call("bad_scores", table, 0, 0, [&] { return cpu_->bad_scores(table); });
   }

@@ -54,7 +54,15 @@ class RoundTripBackend final : public Backend {
   Result<BadScores> bad_scores(const TableView& table) override {
     return inner_->bad_scores(table);
   }
+  Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
+    return inner_->pair_sum(table, first, last, nu);
+  }
+  Result<std::vector<u64>> pair_distances(const TableView& table, i64 first, i64 last,
+                                          std::optional<u32> high) override {
+    return inner_->pair_distances(table, first, last, high);
+  }
   void hold_columns(bool hold) override { inner_->hold_columns(hold); }
+  void forget_columns() override { inner_->forget_columns(); }
 
  private:
   template <class State>

@@ -126,6 +126,9 @@ class Backend {
   /// From hold_columns(true) to hold_columns(false) the columns behind every table that is passed
   /// stay as they are, at their addresses: a device may keep what it has copied.
   virtual void hold_columns(bool hold) { static_cast<void>(hold); }
+  /// What was passed so far may change or go from here on, also while columns are held: others may
+  /// come to lie at the same addresses.
+  virtual void forget_columns() {}
 
   /// What went otherwise than planned since this was last called, a line each: batches that were
   /// halved, work that went to another backend, devices that were given up. For people.
