@@ -49,6 +49,8 @@ inline constexpr i64 kMostHistograms = 64;
 /// Bytes of a column's part: enough to fill the bus, few enough that computing starts early.
 inline constexpr i64 kPartBytes = i64{1} << 25;
 inline constexpr i64 kMostParts = 4096;
+/// Pairs of rows, times classes, of one launch: below a second on a device that is slow in double.
+inline constexpr i64 kPairWork = i64{1} << 35;
 /// Segments up to which groups of parts are sorted one after the other and merged.
 inline constexpr i64 kMostMergedSegments = 2048;
 
@@ -305,7 +307,7 @@ class PipelinesOn final : public Pipelines {
     pairs.squares = squares.data();
     pairs.minus_inverse = -1.0 / nu;
     exec_.for_each(device_.rows, SquareRows{pairs.p, pairs.classes, squares.data()});
-    run(pairs, pairs.tiles());
+    run_pairs(pairs);
     std::vector<u64> limbs(Pairs::kSumLimbs);
     exec_.to_host(limbs.data(), sums.data(), sums.bytes());
     u128 total = 0;
@@ -325,7 +327,7 @@ class PipelinesOn final : public Pipelines {
     Pairs pairs = pairs_of(first, last, counts.data());
     pairs.within = within;
     pairs.high = high;
-    run(pairs, pairs.tiles());
+    run_pairs(pairs);
     out.assign(kDistanceBuckets, 0);
     exec_.to_host(out.data(), counts.data(), counts.bytes());
     return exec_.ok();
@@ -345,6 +347,19 @@ class PipelinesOn final : public Pipelines {
     pairs.last = last;
     pairs.out = out;
     return pairs;
+  }
+
+  /// Some rows of the range in each launch: none takes so long that a display's watchdog ends it.
+  void run_pairs(const Pairs& pairs) {
+    const i64 asked = exec_.part_rows();
+    const i64 fitting = kPairWork / std::max<i64>(pairs.rows * pairs.classes, 1);
+    const i64 each = asked > 0 ? asked : std::max<i64>(fitting, Pairs::kTile);
+    for (i64 first = pairs.first; first < pairs.last && exec_.ok(); first += each) {
+      Pairs own = pairs;
+      own.first = first;
+      own.last = std::min(pairs.last, first + each);
+      run(own, own.tiles());
+    }
   }
 
   // ---- running
