@@ -58,7 +58,7 @@ class CudaExec {
   i64 most_shared_bytes() const { return context_.most_shared_bytes(); }
 
   void* allocate(i64 bytes) { return context_.allocate(bytes); }
-  void release(void* memory, i64 bytes) { context_.release(memory, bytes); }
+  void release(void* memory, i64 bytes) noexcept { context_.release(memory, bytes); }
   void zero(void* to, i64 bytes) { context_.zero(to, bytes); }
   void to_device(void* to, const void* from, i64 bytes) { context_.to_device(to, from, bytes); }
   void to_host(void* to, const void* from, i64 bytes) { context_.to_host(to, from, bytes); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -30,7 +31,11 @@ void pack_by_threads(unsigned char* to, const HostLines& from, i64 first, i64 by
   for (i64 i = 1; i < threads; ++i) {
     const i64 begin = std::min(bytes, i * part);
     const i64 size = std::min(bytes - begin, part);
-    others.emplace_back([=, &from] { from.pack(to + begin, first + begin, size); });
+    try {
+      others.emplace_back([=, &from] { from.pack(to + begin, first + begin, size); });
+    } catch (const std::system_error&) {  // no more threads
+      from.pack(to + begin, first + begin, size);
+    }
   }
   from.pack(to, first, std::min(bytes, part));
 }
@@ -84,17 +89,15 @@ CudaContext::~CudaContext() {
   for (cudaEvent_t mark : marks_) {
     if (mark != nullptr) static_cast<void>(cudaEventDestroy(mark));
   }
-  for (Stage& stage : stages_) {
-    if (stage.copied != nullptr) {
-      static_cast<void>(cudaEventSynchronize(stage.copied));
-      static_cast<void>(cudaEventDestroy(stage.copied));
-    }
-    if (stage.memory != nullptr) static_cast<void>(cudaFreeHost(stage.memory));
-  }
   if (stream_ != nullptr) {
     // Memory that was given back is the device's again once the stream has come to it.
     static_cast<void>(cudaStreamSynchronize(stream_));
     static_cast<void>(cudaStreamDestroy(stream_));
+  }
+  // Neither stream reads them any more.
+  for (Stage& stage : stages_) {
+    if (stage.copied != nullptr) static_cast<void>(cudaEventDestroy(stage.copied));
+    if (stage.memory != nullptr) static_cast<void>(cudaFreeHost(stage.memory));
   }
   if (pool_ != nullptr) static_cast<void>(cudaMemPoolTrimTo(pool_, 0));
 }
@@ -133,12 +136,12 @@ void* CudaContext::allocate(i64 bytes) {
   return memory;
 }
 
-void CudaContext::release(void* memory, i64 bytes) {
+void CudaContext::release(void* memory, i64 bytes) noexcept {
   used_ -= bytes;
   // Whoever lets go of memory may be on another device, and after a failure it is given back too:
   // of a broken device the calls say no more than what is known.
   const cudaError_t error = cudaSetDevice(ordinal_);
-  check(error != cudaSuccess ? error : cudaFreeAsync(memory, stream_), "cudaFreeAsync");
+  keep(error != cudaSuccess ? error : cudaFreeAsync(memory, stream_), "cudaFreeAsync");
 }
 
 void CudaContext::zero(void* to, i64 bytes) {
@@ -198,6 +201,9 @@ void CudaContext::copy_by_stage(const HostCopy& copy, i64 first, i64 bytes, i64 
   pack_by_threads(static_cast<unsigned char*>(stage.memory), copy.from, first, bytes * lines);
   stage.busy = copy_lines(to, copy.pitch, stage.memory, bytes, bytes, lines, stream) &&
                check(cudaEventRecord(stage.copied, stream), "copying to the device");
+  // Some lines may be on their way without a mark behind them, and memory that ended is recovered
+  // from: the stage is not to be filled again meanwhile. What failed is known already.
+  if (!stage.busy) static_cast<void>(cudaStreamSynchronize(stream));
 }
 
 void CudaContext::to_device(void* to, const void* from, i64 bytes) {
@@ -293,14 +299,8 @@ void CudaContext::await_copies(i64 mark) {
 void CudaContext::finish_copies() noexcept {
   if (!copying_) return;
   copying_ = false;
-  cudaError_t error = cudaSetDevice(ordinal_);
-  if (error == cudaSuccess) error = cudaStreamSynchronize(copies_);
-  if (error == cudaSuccess) return;
-  try {
-    check(error, "copying to the device");
-  } catch (...) {  // no memory for the words
-    status_.fault = Fault::kFailed;
-  }
+  const cudaError_t error = cudaSetDevice(ordinal_);
+  keep(error != cudaSuccess ? error : cudaStreamSynchronize(copies_), "copying to the device");
 }
 
 void CudaContext::to_host(void* to, const void* from, i64 bytes) {
@@ -324,6 +324,14 @@ bool CudaContext::start() {
 }
 
 void CudaContext::launched(const char* what) { check(cudaGetLastError(), what); }
+
+void CudaContext::keep(cudaError_t error, const char* what) noexcept {
+  try {
+    check(error, what);
+  } catch (...) {  // no memory for the words
+    status_.fault = Fault::kFailed;
+  }
+}
 
 bool CudaContext::check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return true;

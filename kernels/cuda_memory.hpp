@@ -34,7 +34,7 @@ class CudaContext {
 
   /// Null after a failure, and when memory runs out.
   void* allocate(i64 bytes);
-  void release(void* memory, i64 bytes);
+  void release(void* memory, i64 bytes) noexcept;
   void zero(void* to, i64 bytes);
   void copy(void* to, const void* from, i64 bytes);
   /// Returns when `from` has been read: the copy to the device may still be under way.
@@ -69,6 +69,8 @@ class CudaContext {
   bool check(cudaError_t error, const char* what);
 
  private:
+  /// check() where nothing may be thrown.
+  void keep(cudaError_t error, const char* what) noexcept;
   /// Pinned memory through which pageable memory is copied, one part while the other is filled.
   struct Stage {
     void* memory = nullptr;
