@@ -279,6 +279,10 @@ PlattFit fit_platt(const RankTable& scores, bool logits, bool smoothed) {
   const Standard& standard = problem.standard();
   fit.slope = line.slope / standard.deviation / standard.largest;
   fit.intercept = line.intercept - line.slope * standard.mean / standard.deviation;
+  if (!std::isfinite(fit.slope) || !std::isfinite(fit.intercept)) {
+    // Scores within some 1e-308 of each other: times an infinite slope they are no numbers.
+    fit.status = PlattStatus::kUnsettled;
+  }
   return fit;
 }
 
@@ -306,8 +310,10 @@ double isotonic_at(const std::vector<IsotonicBlock>& blocks, double score, bool 
   if (after == blocks.begin()) return blocks.front().value;
   const IsotonicBlock& block = *(after - 1);
   if (after == blocks.end() || score <= block.high || !linear) return block.value;
-  // Halves, because the distance of two doubles may be none.
-  const double share = (score / 2 - block.high / 2) / (after->low / 2 - block.high / 2);
+  // Halves where the distance is beyond the largest double; elsewhere halves of the least doubles
+  // might have no distance.
+  const double unit = std::isfinite(after->low - block.high) ? 1 : 0.5;
+  const double share = (score * unit - block.high * unit) / (after->low * unit - block.high * unit);
   return block.value + share * (after->value - block.value);
 }
 

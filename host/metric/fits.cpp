@@ -429,7 +429,7 @@ class Platt final : public JudgedMetric {
         say("flat", "", "all scores of the calibration rows are one: they fit any slope");
         return Undefined::kNotDefined;
       case PlattStatus::kUnsettled:
-        say("not_converged", "", "the steps did not settle");
+        say("not_converged", "", "the steps did not settle, or the slope is beyond any double");
         return Undefined::kNotConverged;
     }
     return Undefined::kNotConverged;

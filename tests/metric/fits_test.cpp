@@ -125,6 +125,9 @@ TEST(Platt, SaysWhyThereIsNoLine) {
   EXPECT_EQ(status({{1, 1, 1}, {2, 0, 1}}, false), PlattStatus::kFalls);
   EXPECT_EQ(status({{1, 1, 1}, {1, 0, 1}}, false), PlattStatus::kFlat);
   EXPECT_EQ(status({{1, 1, 1}, {1, 0, 1}}, true), PlattStatus::kFlat);
+  // Of the least doubles the slope would be infinite, and 0 times it no number.
+  EXPECT_EQ(status({{-2e-310, 0, 1}, {0, 1, 1}, {1e-310, 0, 1}, {3e-310, 1, 1}}, false),
+            PlattStatus::kUnsettled);
   // One row on the wrong side is enough for an optimum, however far it is.
   std::vector<Row> nearly;
   for (int i = 0; i < 1000; ++i) nearly.push_back({i / 10.0, i < 500 ? 0 : 1, 1});
@@ -172,6 +175,10 @@ TEST(Isotonic, BlocksRiseStrictly) {
   const double most = std::numeric_limits<double>::max();
   const auto ends = fit_isotonic(table_of({{-most, 0, 1}, {most, 1, 1}}, false));
   EXPECT_EQ(isotonic_at(ends, 0, true), 0.5);
+  // And one between neighbours of 0, whose halves are equal.
+  const double least = std::numeric_limits<double>::denorm_min();
+  const auto near = fit_isotonic(table_of({{3 * least, 0, 1}, {5 * least, 1, 1}}, false));
+  EXPECT_EQ(isotonic_at(near, 4 * least, true), 0.5);
 }
 
 }  // namespace
