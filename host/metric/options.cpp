@@ -46,7 +46,7 @@ Result<std::string> checked_value(std::string_view metric, const OptionSpec& spe
       const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
       if (fault != std::errc() || end != text.data() + text.size() || !(value >= spec.minimum) ||
           !(value <= spec.maximum)) {
-        return refuse(fmt::format("a number from {:g} to {:g}", spec.minimum, spec.maximum));
+        return refuse(fmt::format("a number from {} to {}", spec.minimum, spec.maximum));
       }
       if (spec.minimum >= 0) {
         if (auto exact = parse_decimal(text); !exact) return refuse(exact.error().what);
