@@ -110,7 +110,7 @@ class Tace final : public Adaptive {
             "[0, 1]: not_probability",
         .equals = "none: robustness_metrics' tace splits equal confidences by their row order",
         .source = "Nixon et al. 2019",
-        .example = "cupel eval data/digits_probs.npz --metrics 'tace,tace(threshold=0.001)'",
+        .example = "cupel eval data/digits_probs.npz --metrics 'tace,tace(threshold=0.1)'",
         .direction = Direction::kLower,
         .in_unit_interval = false,
         .tasks = kEveryTask,

@@ -275,7 +275,7 @@ class SpiegelhalterZ final : public Metric {
             "rows: not_defined",
         .equals = "none in scikit-learn or torchmetrics",
         .source = "Spiegelhalter 1986",
-        .example = "cupel eval data/digits_probs.npz --metrics spiegelhalter_z",
+        .example = "cupel eval data/diabetes.csv.gz --metrics spiegelhalter_z",
         .direction = Direction::kNone,
         .in_unit_interval = false,
         .tasks = kEveryTask,
