@@ -343,6 +343,50 @@ Table overall_table(const Results& results, Labels& labels) {
   return table;
 }
 
+/// Scores of the rows that were not fitted on, before and after each fit. Nothing where a value has
+/// no fit of its own, as the mean over labels.
+void append_fits(std::vector<Table>& tables, const Results& results, Labels& labels) {
+  constexpr std::string_view kScores[] = {"log_loss", "brier", "ece"};
+  Table table;
+  table.title = "fits: scores of the other rows, before and after";
+  table.columns = {{"fit", Align::kLeft}, {"n", Align::kRight}};
+  for (const std::string_view score : kScores) {
+    table.columns.push_back({std::string(score), Align::kDecimal});
+    table.columns.push_back({"after", Align::kDecimal});
+  }
+  for (const EvalResult* result : results) {
+    const auto* others = get<Detail::Object>(find(result->details, "others"));
+    if (others == nullptr || find(result->details, "fit") == nullptr) continue;
+    const i64* n = get<i64>(find(*others, "n"));
+    std::vector<Cell> row = {{labels(*result)}, count_cell(n ? std::optional(*n) : std::nullopt)};
+    for (const std::string_view score : kScores) {
+      const auto* change = get<Detail::Object>(find(*others, score));
+      for (const std::string_view when : {"before", "after"}) {
+        const double* number = change ? get<double>(find(*change, when)) : nullptr;
+        row.push_back(number != nullptr ? number_cell(*number) : Cell{"-", Tone::kFaint});
+      }
+    }
+    table.rows.push_back({std::move(row)});
+  }
+  if (!table.rows.empty()) tables.push_back(std::move(table));
+}
+
+/// How fits failed that have no value.
+std::vector<std::string> fit_notes(const Results& results, Labels& labels) {
+  std::vector<std::string> notes;
+  for (const EvalResult* result : results) {
+    if (!is_overall(*result)) continue;
+    const auto* fit = get<Detail::Object>(find(result->details, "fit"));
+    const auto* why = fit ? get<std::string>(find(*fit, "why")) : nullptr;
+    if (why == nullptr || why->empty()) continue;
+    const auto* towards = get<std::string>(find(*fit, "towards"));
+    notes.push_back(fmt::format("{}{}: {}", labels(*result),
+                                towards ? fmt::format(" runs towards {}", *towards) : "",
+                                printable(*why)));
+  }
+  return notes;
+}
+
 /// Gap, worst group and equity-scaled value of one metric, from the overall result's details.
 /// `classes`: the pivot's rows have a class, empty for all of them together.
 void put_disparity(Pivot& pivot, const std::string& label, const std::vector<std::string>& columns,
@@ -561,6 +605,8 @@ std::vector<std::string> notes_of(const Results& results, bool name_dumps, Label
   for (std::string& note : left_out_notes(results, name_dumps, labels)) {
     notes.push_back(std::move(note));
   }
+  if (name_dumps) return notes;
+  for (std::string& note : fit_notes(results, labels)) notes.push_back(std::move(note));
   return notes;
 }
 
@@ -659,6 +705,7 @@ std::vector<Section> sections_of(const EvalReport& report, const NameLimits& lim
     section.facts = facts_of(report, dump.path);
     if (!several && !dump.overall.empty()) {
       section.tables.push_back(overall_table(dump.overall, labels));
+      append_fits(section.tables, dump.overall, labels);
     }
     append_classes(section.tables, dump.all, labels);
     append_groups(section.tables, dump.all, limits, labels);

@@ -235,6 +235,37 @@ TEST(Table, OneDumpListsItsMetrics) {
             "  log_loss            12.500    4,377\n");
 }
 
+// The value of a fit alone says neither what it was good for nor why there is none.
+TEST(Table, FitsShowTheOtherRowsBeforeAndAfter) {
+  const auto change = [](Detail before, Detail after) {
+    return Detail(Detail::Object{{"before", std::move(before)}, {"after", std::move(after)}});
+  };
+  EvalResult good = result("temperature", 2, 10, 4);
+  good.details = {{"fit", Detail::Object{{"status", "converged"}}},
+                  {"others", Detail::Object{{"n", i64{1234}},
+                                            {"log_loss", change(0.75, 0.5)},
+                                            {"brier", change(0.25, 0.125)},
+                                            {"ece", change(0.0625, 0.03125)}}}};
+  EvalResult bad = undefined(result("platt", 0, 10, 4), Undefined::kRanAway);
+  bad.details = {
+      {"fit", Detail::Object{{"status", "ran_away"}, {"towards", "inf"}, {"why", "too steep"}}},
+      {"others", Detail::Object{{"n", i64{7}}, {"log_loss", change(12.5, Detail())}}}};
+  EXPECT_EQ(text_of(report_of({good, bad}), ReportFormat::kTable),
+            "m.npz  binary, 4,377 rows, cpu\n"
+            "\n"
+            "  metric        value   n  n_pos\n"
+            "  temperature  2.0000  10      4\n"
+            "  platt             -  10      4\n"
+            "\n"
+            "  fits: scores of the other rows, before and after\n"
+            "  fit              n  log_loss    after    brier    after       ece     after\n"
+            "  temperature  1,234   0.75000  0.50000  0.25000  0.12500  0.062500  0.031250\n"
+            "  platt            7  12.500          -        -        -         -         -\n"
+            "\n"
+            "  undefined: ran_away, 1 value (platt)\n"
+            "  platt runs towards inf: too steep\n");
+}
+
 TEST(Table, AveragesHaveTheirColumn) {
   EvalResult macro = result("auroc", 0.5, 10);
   macro.average = "macro";
