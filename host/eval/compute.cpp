@@ -823,12 +823,28 @@ class Computer {
   // ---- rows
   // ----------------------------------------------------------------------------------------
 
+  /// Bins are held for every class and group, some 140 bytes each: refused before memory is gone.
+  Result<void> check_bins() const {
+    constexpr double kMostBinsHeld = 0x1p26;
+    const bool multilabel = view().task == Task::kMultilabel;
+    double bins = 0;
+    for (const BinQuery& query : row_spec_.bins) {
+      bins +=
+          static_cast<double>(bin_slots(query.bins)) *
+          static_cast<double>(multilabel ? view().classes : bin_sets(query.points, view().classes));
+    }
+    if (bins * static_cast<double>(cells_.size()) <= kMostBinsHeld) return {};
+    return usage_error("bins of this many classes and groups are too many",
+                       "ask for fewer bins, or leave out --group or smooth_ece");
+  }
+
   Result<void> compute_rows() {
     const bool class_fits = view().task == Task::kMulticlass &&
                             any([](const Entry& e) { return e.scope() == MetricScope::kFitted; });
     if (!class_fits && !any([](const Entry& e) { return e.scope() == MetricScope::kRows; })) {
       return {};
     }
+    if (auto done = check_bins(); !done) return done.error();
     std::vector<std::vector<RowSums>> sums;  // [problem][global cell]
     for (std::size_t part = 0; part < parts_.size(); ++part) {
       auto own = backend_.row_sums(parts_[part].view, row_spec_);

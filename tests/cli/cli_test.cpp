@@ -472,8 +472,21 @@ TEST_F(Cli, LabelsBinsAndClassesOutOfRange) {
   expect_refusal(run({"eval", "one.npy", "--probs", "one", "--label", "y.npy"}), 3,
                  "one.npy: scores 'one' [3,1] have fewer than two classes; give an array with one "
                  "dimension for a binary task");
+  expect_refusal(run({"eval", "a.csv", "--metrics", "smooth_ece(sigma=0)"}), 2,
+                 "option 'sigma' of 'smooth_ece' is '0'; expected a number from 0.0009765625 to 1");
   expect_refusal(run({"eval", "a.csv", "--metrics", "ece(bins=0)"}), 2,
                  "option 'bins' of 'ece' is '0'; expected an integer from 1 to 65536");
+}
+
+TEST_F(Cli, MoreBinsThanMemoryHoldsAreRefused) {
+  // 65536 bins of each of 1100 classes: some 10 GB for one row.
+  write_npy<double>("l.npy", "<f8", "(1, 1100)", std::vector<double>(1100, 0.5));
+  write_npy<std::int64_t>("y.npy", "<i8", "(1,)", {0});
+  expect_refusal(run({"eval", "l.npy", "--logits", "l", "--label", "y.npy", "--metrics",
+                      "classwise_ece(bins=65536)"}),
+                 2,
+                 "bins of this many classes and groups are too many; ask for fewer bins, or leave "
+                 "out --group or smooth_ece");
 }
 
 TEST_F(Cli, BinsThatNoRowFillsAddNothing) {
