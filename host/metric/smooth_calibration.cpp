@@ -174,11 +174,18 @@ class SmoothedResiduals {
 /// Where error(sigma) = sigma. The error does not grow with sigma, so there is one such point.
 double fixed_point(SmoothedResiduals& smoothed) {
   double low = std::max(kLeastSigma, smoothed.floor());
-  double low_gap = smoothed.error(low) - low;
-  if (low_gap <= 0) return low;
   double high = 1;
   double high_gap = smoothed.error(high) - high;
   if (high_gap >= 0) return high;
+  // A kernel costs the square of 1 / its width, so the narrowest ones are tried last.
+  double low_gap = 0;
+  for (double at = 0.25; low_gap <= 0 && at > low; at /= 4) {
+    const double gap = smoothed.error(at) - at;
+    (gap > 0 ? low : high) = at;
+    (gap > 0 ? low_gap : high_gap) = gap;
+  }
+  if (low_gap <= 0) low_gap = smoothed.error(low) - low;
+  if (low_gap <= 0) return low;
   // False position, with the weight of an end that stays halved (Illinois).
   int stayed = 0;
   for (int step = 0; step < 100 && high - low > 1e-14; ++step) {
