@@ -1,11 +1,16 @@
 #include <algorithm>
+#include <cmath>
 
+#include "cupel/math/bins.hpp"
 #include "cupel/math/counter_random.hpp"
 #include "cupel/math/curve.hpp"
 #include "cupel/math/half.hpp"
+#include "cupel/math/pair_kernel.hpp"
 #include "cupel/math/row_terms.hpp"
 #include "cupel/math/score_key.hpp"
 #include "cupel/math/softmax.hpp"
+#include "cupel/math/softmax_f32.hpp"
+#include "cupel/math/tempering.hpp"
 #include "cupel/math/weight.hpp"
 #include "gpu/math_on_device.hpp"
 
@@ -35,6 +40,20 @@ CUPEL_HD void evaluate(double x, u64* out) {
   out[12] = static_cast<u64>(scaled) ^ static_cast<u64>(scaled >> 64);
   const U256 product = multiply(static_cast<u128>(tp) << 31 | 5u, static_cast<u128>(tp) << 17 | 3u);
   out[13] = product.limb[0] ^ product.limb[1] ^ product.limb[2] ^ product.limb[3];
+  // A pair of rows with probabilities p and 1 - p, q and 1 - q.
+  const double q = p * 0.75;
+  const double squares_p = add_square(add_square(0.0, p), 1.0 - p);
+  const double squares_q = add_square(add_square(0.0, q), 1.0 - q);
+  double squared = add_squared_difference(0.0, p, q);
+  squared = add_squared_difference(squared, 1.0 - p, 1.0 - q);
+  const double distance = sqrt(squared);
+  const double residuals = residual_product(squares_p, squares_q, squared, q, p, true);
+  out[14] = bits_from_double(distance);
+  out[15] = static_cast<u64>(pair_term(pair_value(residuals, distance, -2.5)));
+  out[16] = distance_key(distance);
+  const MomentTerms moments = moment_terms(p);
+  out[17] = moments.square;
+  out[18] = moments.spread;
 }
 
 /// A row of logits: bounded, so that all are finite.
@@ -52,6 +71,21 @@ CUPEL_HD void evaluate_row(const double* inputs, u64* out) {
   out[1] = bits_from_double(softmax.denominator);
   out[2] = bits_from_double(softmax_p(row(3), softmax));
   out[3] = bits_from_double(log_softmax_loss(row(5), softmax));
+  float max = softmax_f32_logit(row(0));
+  for (i64 j = 1; j < kMathRow; ++j) max = fmaxf(max, softmax_f32_logit(row(j)));
+  SoftmaxF32Sums sums;
+  for (i64 j = 0; j < kMathRow; ++j) sums.add(softmax_f32_term(softmax_f32_logit(row(j)), max));
+  const float term = softmax_f32_term(softmax_f32_logit(row(5)), max);
+  out[4] = sums.units;
+  out[5] = sums.squares;
+  out[6] = softmax_f32_brier(sums, term);
+  out[7] = bits_from_double(softmax_f32_exp(term));
+  const double largest = tempered_logit(softmax.max, 0.7);
+  SlopeMoments slopes;
+  for (i64 j = 0; j < kMathRow; ++j) slopes.add(tempered_logit(row(j), 0.7), largest);
+  const RowSlope slope = row_slope(slopes);
+  out[8] = bits_from_double(slope.mean);
+  out[9] = bits_from_double(slope.variance);
 }
 
 __global__ void evaluate_all(const double* inputs, i64 size, u64* results, u64* rows) {
