@@ -238,7 +238,13 @@ class Pivot {
     if (row == entries_.size()) entries_.emplace_back();
     Entry& entry = entries_[row];
     entry.cells[metrics_.index(label)] = value_cell(result);
-    if (!entry.n) entry.n = result.n;
+    // A fit counts some of the rows only: its count stands where nothing else is counted.
+    const bool fitted = find(result.details, "fit") != nullptr;
+    if (!entry.n || (entry.of_fit && !fitted)) {
+      entry.n = result.n;
+      entry.n_pos = result.n_pos;
+      entry.of_fit = fitted;
+    }
     if (!entry.n_pos) entry.n_pos = result.n_pos;
   }
 
@@ -298,6 +304,7 @@ class Pivot {
   using Cells = std::map<std::size_t, Cell>;
   struct Entry {
     std::optional<i64> n, n_pos;
+    bool of_fit = false;
     Cells cells;
   };
 
