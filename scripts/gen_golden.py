@@ -752,6 +752,94 @@ def fitted(table, halves, metric, value="ece", targets="labels", interpolation="
         return sum(abs(gap) for gap in found.values()) / sum(w for _, _, w, _ in mapped)
 
 
+# ---- conformal sets: a threshold of the calibration rows, the sets of the others ---------------------
+
+OF_SETS = {"coverage", "set_size"}
+
+
+def conformal_masses(table, values):
+    """The probabilities of a row's classes as integers in units of 2^-48; a binary row has two."""
+    if table.logits:
+        e = [decimal(v).exp() for v in (values if table.width else [0, values])]
+        p = [Fraction(x / sum(e)) for x in e]
+    else:
+        p = [Fraction(v) for v in (values if table.width else [0, values])]
+    units = [round(x * 2**48) for x in p]
+    return units if table.width else [2**48 - units[1], units[1]]
+
+
+def conformal_score(masses, label, score, penalty, k_reg):
+    """By the words of the definitions, the ranks found by sorting."""
+    order = sorted(range(len(masses)), key=lambda k: (-masses[k], k))
+    rank = order.index(label) + 1
+    through = sum(masses[k] for k in order[:rank])
+    others = [m for k, m in enumerate(masses) if k != label]
+    return {
+        "lac": 2**48 - masses[label],
+        "aps": through,
+        "raps": through + penalty * max(0, rank - k_reg),
+        "saps": masses[order[0]] + penalty * (rank - 1),
+        "topk": rank,
+        "margin": max(others, default=0) - masses[label],
+    }[score]
+
+
+def quantile_rank(n, alpha, rule):
+    """The rank of the threshold among n scores, by trying ranks; None: there is none."""
+    k = next(k for k in range(n + 2) if k >= (n + 1) * (1 - alpha))
+    if rule == "crepes":
+        from_largest = int((1.0 - float(1 - alpha)) * (n + 1))
+        return n - (from_largest - 1) if from_largest else None
+    if rule.startswith("mapie") and n < max(1 / alpha, 1 / (1 - alpha)):
+        return None
+    if rule == "mapie_cls":
+        return next(r for r in range(1, n + 1) if r - 1 >= (n + 1) * (1 - alpha) * Fraction(n - 1, n))
+    if k > n:
+        return None
+    if rule == "numpy_higher":
+        return next(r for r in range(1, n + 1) if r - 1 >= Fraction(k, n) * (n - 1))
+    return k
+
+
+def of_sets(table, fit, others, metric, **options):
+    """`fit` are all calibration rows, `others` those of the scope."""
+    with localcontext() as context:
+        context.prec = 60
+        flat = [v for _, values, _ in table.fit_rows for v in (values if table.width else [values])]
+        if not table.logits and any(not 0 <= v <= 1 for v in flat):
+            raise Undefined("not_probability")
+        if table.weighted:
+            raise Undefined("not_defined")
+        if not fit:
+            raise Undefined("too_few_calibration")
+        if not others:
+            raise Undefined("empty")
+        score, alpha = options.get("conformal", "lac"), Fraction(options.get("alpha", "0.1"))
+        usual = {"raps": "0.01", "saps": "0.2"}.get(score, "0")
+        penalty = round(Fraction(options.get("lambda", usual)) * 2**48)
+        k_reg = int(options.get("k_reg", 5))
+        sure = 2**12 if table.logits else 0  # how far a score of logits has to be from the threshold
+
+        def scored(masses, label):
+            return conformal_score(masses, label, score, penalty, k_reg)
+
+        ranked = sorted(scored(conformal_masses(table, values), y) for y, values, _ in fit)
+        rank = quantile_rank(len(fit), alpha, options.get("quantile", "exact"))
+        hits, sizes = 0, 0
+        for y, values, _ in others:
+            masses = conformal_masses(table, values)
+            found = []
+            for label in range(len(masses)):
+                s = scored(masses, label)
+                assert rank is None or score == "topk" or s == ranked[rank - 1] or abs(s - ranked[rank - 1]) > sure
+                if rank is None or s <= ranked[rank - 1]:
+                    found.append(label)
+            if not found and options.get("empty") == "argmax":
+                found = [masses.index(max(masses))]
+            hits, sizes = hits + (y in found), sizes + len(found)
+        return Fraction(hits if metric == "coverage" else sizes, len(others))
+
+
 # ---- averages -----------------------------------------------------------------------------------
 
 
@@ -997,6 +1085,10 @@ def expected_lines(case):
                 wanted = dict(part.split(":") for part in group[7:].split(",")) if group else {}
                 halves = table.halves(case, wanted)
                 add(metric + text + group, " rel=1e-10", lambda: fitted(table, halves, metric, **options))
+            elif metric in OF_SETS:
+                wanted = dict(part.split(":") for part in group[7:].split(",")) if group else {}
+                fit, others = table.halves(case, {})[0], table.halves(case, wanted)[1]
+                add(metric + text + group, "", lambda: of_sets(table, fit, others, metric, **options))
             elif metric not in RANKING:
                 add(metric + text + group, tolerance, lambda: decision(table, rows, metric, **options))
             elif table.task == "binary":
@@ -1628,11 +1720,78 @@ def of_pairs():
     ]  # fmt: skip
 
 
+def sets():
+    """Conformal sets: wrong usage, what is at the edge, seeded rows of every score and quantile."""
+    classes, binary, cal = "label:i64 probs[3]:f64 c:bool", "label:u8 score:f64 c:bool", "--calibration c"
+    rules = ("exact", "numpy_higher", "mapie_cls", "mapie_reg", "puncc", "crepes")
+    scores = ("lac", "aps", "raps", "saps", "topk", "margin")
+    few = "0 0.5 0.25 0.25 1\n1 0.25 0.5 0.25 1\n2 0.25 0.5 0.25 0"
+
+    def wrong(name, description, metrics, text, options=cal):
+        return Case(name, description, metrics, classes, few, "multiclass", options, error=f"2 {text}")
+
+    def both(*options):
+        return ",".join(f"{metric}({text})" for text in options for metric in ("coverage", "set_size"))
+
+    cases = [
+        wrong(f"sets_alpha_{name}", "alpha is between 0 and 1, neither of them", f"coverage(alpha={text})",
+              "expected a number between 0 and 1, neither of them")
+        for name, text in (("zero", "0"), ("one", "1"), ("large", "1.5"), ("text", "abc"), ("negative", "-0.1"))
+    ] + [
+        wrong("sets_alpha_digits", "more digits than are exact", "coverage(alpha=0.1234567890123456789)", "18 digits"),
+        wrong("sets_negative_penalty", "a penalty is not negative", "set_size(conformal=raps,lambda=-0.5)", "a number from 0 to 1000"),
+        wrong("sets_penalty_of_lac", "a score without a penalty", "coverage(lambda=0.5)", "lambda is an option of raps and saps"),
+        wrong("sets_rank_of_saps", "raps alone has ranks without a penalty", "coverage(conformal=saps,k_reg=1)", "k_reg is an option of raps"),
+        wrong("sets_unknown_score", "no such score", "coverage(conformal=asp)", "expected one of lac, aps"),
+        wrong("sets_without_calibration", "no rows to take a threshold from", "set_size", "'set_size' takes its threshold from calibration rows", ""),
+        Case("sets_penalty_fits", "the largest penalty", both("conformal=saps,lambda=1000,alpha=0.4"), classes, few, "multiclass", cal),
+        Case("sets_ties", "equal probabilities: the lower class first", both(*(f"conformal={s},alpha=0.5" for s in scores)), classes,
+             "2 0.25 0.25 0.5 1\n0 0.375 0.375 0.25 1\n1 0.375 0.375 0.25 1\n1 0.125 0.4375 0.4375 1\n2 0.125 0.4375 0.4375 1\n"
+             "0 0.5 0.5 0 0\n1 0.5 0.5 0 0\n2 0.5 0.5 0 0\n0 0.25 0.375 0.375 0\n1 0.25 0.375 0.375 0\n2 0.375 0.25 0.375 0", "multiclass", cal),
+        Case("sets_too_few", "three calibration rows are too few for a tenth: every label", both("empty=keep", "conformal=aps", "quantile=mapie_reg"),
+             classes, few + "\n1 0.5 0.25 0.25 1", "multiclass", cal),
+        Case("sets_no_calibration_rows", "every row is for testing", "coverage,set_size", classes, "0 0.5 0.25 0.25 0\n1 0.25 0.5 0.25 0", "multiclass", cal),
+        Case("sets_no_other_rows", "every row is for calibration", "coverage,set_size", classes, "0 0.5 0.25 0.25 1\n1 0.25 0.5 0.25 1", "multiclass", cal),
+        Case("sets_no_rows", "no row", "coverage,set_size", classes, [], "multiclass", cal),
+        Case("sets_weighted", "weights are no counts", "coverage,set_size", classes + " weight:f32", "0 0.5 0.25 0.25 1 1\n1 0.25 0.5 0.25 0 2", "multiclass", cal),
+        Case("sets_margins", "scores that are no probabilities, in a calibration row alone", "coverage,set_size", binary, "1 3 1\n0 0.25 0\n1 0.75 0", options=cal),
+        Case("sets_one_class", "one class: a margin over nothing", both("alpha=0.5", "conformal=margin,alpha=0.5", "conformal=aps,alpha=0.5"),
+             "label:i64 probs[1]:f32 c:bool", "0 1 1\n0 1 1\n0 1 0", "multiclass", cal),
+    ]  # fmt: skip
+    random = Random(20261201)
+    rows = []
+    for _ in range(120):
+        y = skewed_class(random, 5)
+        rows.append(f"{y} {simplex(random, y, 5)} {int(random.random() < 0.5)} {random.choice('aab')}")
+    cases.append(Case("seeded_sets", "120 rows, five skewed classes, two groups: every score at two alphas; a group's sets have the threshold of all",
+                      both(*(f"conformal={s},alpha={a}" for s in scores for a in ("0.1", "0.35")),
+                           "conformal=raps,alpha=0.2,lambda=0.125,k_reg=1", "conformal=saps,alpha=0.2,lambda=0.05",
+                           "conformal=saps,alpha=0.2,lambda=0", "alpha=0.7", "alpha=0.7,empty=argmax",
+                           "conformal=aps,alpha=0.8,empty=argmax", "conformal=margin,alpha=0.9,empty=argmax"),
+                      "label:i64 probs[5]:f32 c:bool g:str", rows, "multiclass", f"{cal} --group g"))  # fmt: skip
+    for count in (9, 19, 20):
+        kept = [f"{k % 2} {random.randrange(0, 257) / 256} {int(k < count)}" for k in range(count + 25)]
+        cases.append(Case(f"sets_of_{count}", f"{count} calibration rows of two classes, every quantile",
+                          both(*(f"quantile={r},alpha={a}" for r in rules for a in ("0.1", "0.05", "0.25"))),
+                          binary, kept, options=cal))  # fmt: skip
+    rows = []
+    for _ in range(70):
+        y = skewed_class(random, 4)
+        cells = [round((random.random() - 0.5) * 6 + (2 if k == y else 0), 2) for k in range(4)]
+        rows.append(f"{y} {' '.join(map(str, cells))} {int(random.random() < 0.5)}")
+    cases.append(Case("sets_of_logits", "softmax of four classes, the test rows whatever is split", both(*(f"conformal={s},alpha=0.2" for s in scores)),
+                      "label:i64 logits[4]:f32 c:bool", rows, "multiclass", f"{cal} --split calibration"))  # fmt: skip
+    rows = [f"{int(random.random() < 0.4)} {round(random.random() * 8 - 4, 2)} {int(random.random() < 0.5)}" for _ in range(60)]
+    cases.append(Case("sets_of_binary_logits", "two classes of a logistic function", both(*(f"conformal={s},alpha=0.3" for s in scores)),
+                      "label:u8 logits:f64 c:bool", rows, options=cal))  # fmt: skip
+    return cases
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
-                of_second_moments, calibrated_in_order, of_pairs, fits)  # fmt: skip
+                of_second_moments, calibrated_in_order, of_pairs, fits, sets)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

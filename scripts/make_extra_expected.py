@@ -6,7 +6,8 @@
 One-vs-rest AUROC and average precision per class, overall and per group, of every vlm/*__mmbench.npz
 on NumPy's float64 softmax of the logits, and of cifar10_vgg on its probabilities in float64. A class
 that has no row of one kind is null. Of cifar10_vgg also calibration errors over 15 bins (lo, hi] and the Brier score, by
-NumPy alone.
+NumPy alone. Of every vlm dump also coverage and mean size of its APS sets (alpha 0.1, numpy.quantile's "higher", arg-max where
+empty) on its own split, in float64, equal probabilities by ascending class.
 """
 
 import json
@@ -60,6 +61,19 @@ def calibration(label, probs):
     }
 
 
+def aps(label, probs, is_calibration, alpha=0.1):
+    order = np.argsort(-probs, axis=1, kind="stable")
+    scores = np.empty_like(probs)
+    np.put_along_axis(scores, order, np.take_along_axis(probs, order, axis=1).cumsum(axis=1), axis=1)
+    fit = scores[is_calibration, label[is_calibration]]
+    level = np.ceil((len(fit) + 1) * (1 - alpha)) / len(fit)
+    sets = scores[~is_calibration] <= np.quantile(fit, level, method="higher")
+    empty = ~sets.any(axis=1)
+    sets[empty, probs[~is_calibration][empty].argmax(axis=1)] = True
+    covered = sets[np.arange(len(sets)), label[~is_calibration]]
+    return {"coverage": float(covered.mean()), "size": float(sets.sum(axis=1).mean())}
+
+
 def main():
     root = Path(sys.argv[1])
     out = {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "dumps": {}}
@@ -74,6 +88,10 @@ def main():
         probs, label = dump["probs"].astype(np.float64), dump["label"]
     out["dumps"]["cifar10_vgg/probs.npz"] = {"": one_vs_rest(label, probs)}
     out["dumps"]["cifar10_vgg/probs.npz calibration"] = calibration(label, probs)
+    out["dumps"]["aps"] = {}
+    for path in sorted(root.glob("vlm/*.npz")):
+        with np.load(path) as dump:
+            out["dumps"]["aps"][path.stem] = aps(dump["label"], softmax(dump["logits"]), dump["is_calibration"])
     OUT.parent.mkdir(exist_ok=True)
     lines = [f"{json.dumps(d)}: {json.dumps(v, separators=(',', ':'))}" for d, v in out["dumps"].items()]
     head = f'{{"scikit-learn": "{out["scikit-learn"]}", "numpy": "{out["numpy"]}", "dumps": {{\n'

@@ -51,6 +51,14 @@ void EvalArguments::declare(Arguments& arguments) {
   arguments.flag("--by-class", request.by_class, "a value per class or label too");
   arguments.text("--softmax", "S", softmax,
                  "of multiclass logits: f64, or f32 (faster, to about 1e-6)");
+  arguments.section("conformal sets (coverage, set_size; with --calibration)");
+  arguments.list("--conformal", "S,..", request.conformal.scores,
+                 "lac, aps, raps, saps, topk, margin");
+  arguments.list("--alpha", "A,..", request.conformal.alphas, "shares that may be missed (0.1)");
+  arguments.text("--quantile", "Q", request.conformal.quantile,
+                 "exact, numpy_higher, mapie_cls, mapie_reg, puncc, crepes");
+  arguments.text("--empty", "E", request.conformal.empty,
+                 "empty sets: keep, or argmax puts the most probable label in");
   columns.declare(arguments, request);
   arguments.section("rows");
   arguments.flag("--pool", request.pool, "all files are shards of one dump");
@@ -77,9 +85,13 @@ Result<void> EvalArguments::apply(const Arguments& arguments) {
   if (auto done = columns.apply(arguments, request); !done) return done.error();
 
   request.metrics = fmt::format("{}", fmt::join(metrics, ","));
+  std::vector<MetricSpec> specs;
   if (arguments.given("--metrics")) {
-    if (const auto parsed = parse_metrics(request.metrics); !parsed) return parsed.error();
+    const auto parsed = parse_metrics(request.metrics);
+    if (!parsed) return parsed.error();
+    specs = *parsed;
   }
+  if (const auto chosen = with_conformal(specs, request.conformal); !chosen) return chosen.error();
   const auto chosen_format = parse_format(format_name);
   if (!chosen_format) return chosen_format.error();
   format = *chosen_format;

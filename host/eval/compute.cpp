@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "eval/conformal.hpp"
 #include "eval/fit.hpp"
 #include "eval/pair_sums.hpp"
 #include "eval/samples.hpp"
@@ -102,6 +103,7 @@ class Computer {
     if (auto done = compute_top_confidences(); !done) return done.error();
     if (auto done = compute_rows(); !done) return done.error();
     if (auto done = compute_class_fits(); !done) return done.error();
+    if (auto done = compute_conformal(); !done) return done.error();
     average_classes();
     return results();
   }
@@ -137,9 +139,7 @@ class Computer {
         return usage_error(fmt::format("'{}' compares groups", spec.name),
                            "name the group column with --group");
       }
-      if (spec.metric->scope() == MetricScope::kFitted && !has_halves()) {
-        return fit_without_split(spec.name);
-      }
+      if (has_fits({&spec, 1}) && !has_halves()) return fit_without_split(spec);
       Entry entry;
       entry.spec = &spec;
       auto average = resolve_average(spec);
@@ -523,6 +523,40 @@ class Computer {
         scoped.params = shown_params(entry, e);
         scoped.n = static_cast<i64>(
             (entry.metric().info().judged_on_others ? *others : *calibration).rows);
+      }
+    }
+    return {};
+  }
+
+  // ---- conformal sets
+  // ---------------------------------------------------------------------------------
+
+  Result<void> compute_conformal() {
+    std::vector<Entry*> entries;
+    std::vector<ConformalQuery> queries;
+    for (Entry& entry : entries_) {
+      if (!entry.needs.conformal) continue;
+      entries.push_back(&entry);
+      queries.push_back(*entry.needs.conformal);
+    }
+    if (entries.empty()) return {};
+    const auto states =
+        conformal_states(parts_, cell_map_, calibration_, queries, backend_, request_.threads);
+    if (!states) return states.error();
+    states_.push_back(fmt::format("{} conformal threshold{} of {} rows", queries.size(),
+                                  queries.size() == 1 ? "" : "s",
+                                  states->thresholds.front().calibration_rows));
+    for (std::size_t q = 0; q < entries.size(); ++q) {
+      for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        SetSums sums;
+        for (const u32 cell : fit_scopes_[s].others) sums.merge(states->sums[q][cell]);
+        Evidence e = evidence();
+        e.outside_unit = outside_unit_ || states->outside_unit;
+        e.conformal = {&states->thresholds[q], &sums, weighted()};
+        ScopedValue& scoped = entries[q]->averaged[s];
+        scoped.value = entries[q]->metric().finish(e, entries[q]->spec->options);
+        scoped.params = shown_params(*entries[q], e);
+        scoped.n = static_cast<i64>(sums.rows);
       }
     }
     return {};
@@ -1195,12 +1229,15 @@ class Computer {
 
 bool has_fits(std::span<const MetricSpec> metrics) {
   return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
-    return spec.metric->scope() == MetricScope::kFitted;
+    const MetricScope scope = spec.metric->scope();
+    return scope == MetricScope::kFitted || scope == MetricScope::kConformal;
   });
 }
 
-Error fit_without_split(std::string_view metric) {
-  return usage_error(fmt::format("'{}' is fitted on calibration rows", metric),
+Error fit_without_split(const MetricSpec& spec) {
+  const bool sets = spec.metric->scope() == MetricScope::kConformal;
+  return usage_error(fmt::format("'{}' {} calibration rows", spec.name,
+                                 sets ? "takes its threshold from" : "is fitted on"),
                      "say which with --calibration COLUMN, or --calibration 0.5 to draw them");
 }
 

@@ -26,10 +26,10 @@ struct ComputeRequest {
   int threads = 1;
 };
 
-/// Whether a metric is fitted on calibration rows, so that both halves have to be prepared.
+/// Whether a metric is fitted on calibration rows, or takes a threshold from them, so that both halves have to be prepared.
 bool has_fits(std::span<const MetricSpec> metrics);
 /// The kUsage error of such a metric where nothing says which rows are for calibration.
-Error fit_without_split(std::string_view metric);
+Error fit_without_split(const MetricSpec& spec);
 
 /// Evaluates the parts as one table (`parts` are shards with equal task, classes, dtype; one for an
 /// ordinary dump). Results in the order metric, scope, class; `dump` is left empty. `states` lists

@@ -109,10 +109,13 @@ class Evaluator {
       if (!metrics) return metrics.error();
       metrics_ = std::move(*metrics);
     }
+    auto chosen = with_conformal(std::move(metrics_), request_.conformal);
+    if (!chosen) return chosen.error();
+    metrics_ = std::move(*chosen);
     const std::string& calibration = request_.roles.calibration;
     request_.fits = has_fits(metrics_);
     for (const MetricSpec& spec : metrics_) {
-      if (calibration.empty() && has_fits({&spec, 1})) return fit_without_split(spec.name);
+      if (calibration.empty() && has_fits({&spec, 1})) return fit_without_split(spec);
     }
     if (request_.split != RowSplit::kAll && calibration.empty()) {
       return usage_error("--split needs a split", "name it with --calibration");

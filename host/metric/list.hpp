@@ -43,5 +43,7 @@ const Metric& skce();
 const Metric& temperature();
 const Metric& platt();
 const Metric& isotonic();
+const Metric& coverage();
+const Metric& set_size();
 
 }  // namespace cupel

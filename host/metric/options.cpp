@@ -45,8 +45,11 @@ Result<std::string> checked_value(std::string_view metric, const OptionSpec& spe
       double value = 0;
       const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
       if (fault != std::errc() || end != text.data() + text.size() || !(value >= spec.minimum) ||
-          !(value <= spec.maximum)) {
-        return refuse(fmt::format("a number from {} to {}", spec.minimum, spec.maximum));
+          !(value <= spec.maximum) ||
+          (spec.open && (value == spec.minimum || value == spec.maximum))) {
+        return refuse(fmt::format("a number {} {} {} {}{}", spec.open ? "between" : "from",
+                                  spec.minimum, spec.open ? "and" : "to", spec.maximum,
+                                  spec.open ? ", neither of them" : ""));
       }
       if (spec.minimum >= 0) {
         if (auto exact = parse_decimal(text); !exact) return refuse(exact.error().what);

@@ -45,6 +45,8 @@ std::span<const Metric* const> all_metrics() {
       &temperature(),
       &platt(),
       &isotonic(),
+      &coverage(),
+      &set_size(),
   };
   return kMetrics;
 }

@@ -20,6 +20,7 @@ constexpr Scope kScopes[] = {
     {MetricScope::kRanking, "ranking", "of a ranking (several classes: one against the rest)"},
     {MetricScope::kRows, "rows", "of rows"},
     {MetricScope::kFitted, "fitted", "of fits on calibration rows (with --calibration)"},
+    {MetricScope::kConformal, "conformal", "of conformal sets (with --calibration)"},
     {MetricScope::kPairs, "pairs", "between groups (with --group)"},
 };
 

@@ -287,6 +287,31 @@ TEST_F(Cli, FitsFollowTheRowsThatAreDrawn) {
   EXPECT_NE(results("d.csv", "4", "all"), all);
 }
 
+// Every combination is a result that names it, of the test rows whatever --split says.
+TEST_F(Cli, ConformalSetsOfEveryCombination) {
+  std::string text = "label,score,held\n";
+  for (int i = 0; i < 60; ++i) {
+    text += std::to_string(i % 3 == 0 ? 1 : 0) + "," + std::to_string((i * 37 % 61) / 61.0) + "," +
+            std::to_string(i % 2) + "\n";
+  }
+  write("c.csv", text);
+  const auto results = [&](const std::string& split, const std::string& threads) {
+    return run({"eval", "c.csv", "--calibration", "held", "--conformal", "lac,aps", "--alpha",
+                "0.1,0.25", "--empty", "argmax", "--split", split, "--threads", threads, "--format",
+                "csv", "-q"});
+  };
+  const Ended done = results("all", "1");
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(std::count(done.out.begin(), done.out.end(), '\n'), 1 + 8) << done.out;
+  for (const char* part : {"coverage", "set_size", "lac", "aps", "0.25", "argmax", ",30,"}) {
+    EXPECT_NE(done.out.find(part), std::string::npos) << part;
+  }
+  EXPECT_EQ(results("calibration", "2").out, done.out);
+  expect_refusal(run({"eval", "c.csv", "--metrics", "coverage"}), 2,
+                 "'coverage' takes its threshold from calibration rows; say which with "
+                 "--calibration COLUMN, or --calibration 0.5 to draw them");
+}
+
 TEST_F(Cli, Version) {
   const Ended done = run({"--version"});
   EXPECT_EQ(done.exit_code, 0);
@@ -347,6 +372,15 @@ TEST_F(Cli, ValuesOfOptionsAreChecked) {
       {{"--dtype", "score=f16"},
        "--dtype 'score=f16' is not a type to choose; bf16 is the only type that files cannot say "
        "themselves"},
+      {{"--conformal", "asp"}, "unknown --conformal 'asp', did you mean 'aps'?"},
+      {{"--alpha", "0.1,1"},
+       "--alpha '1' is not a decimal between 0 and 1; give the share of labels that may be missed, "
+       "such as 0.1"},
+      {{"--alpha", "0.1", "--metrics", "auroc"},
+       "--conformal, --alpha, --quantile and --empty are for metrics of sets; add coverage or "
+       "set_size to --metrics"},
+      {{"--quantile", "exat"}, "unknown --quantile 'exat', did you mean 'exact'?"},
+      {{"--empty", "drop"}, "unknown --empty 'drop'; one of keep, argmax"},
       {{"--group", "sex,,age"}, "--group has an empty column name"},
       {{"--metrics", "auroc(max_fpr=2)"},
        "option 'max_fpr' of 'auroc' is '2'; expected a number from 1e-09 to 1"},

@@ -371,5 +371,37 @@ TEST_F(ExtraDumps, PublishedCalibrationErrors) {
   EXPECT_EQ(compared, 18);
 }
 
+// The published sets: numpy's quantile, empty sets hold the arg-max. LAC is equal to the last bit.
+// APS is NumPy's in float64 with equal probabilities by ascending class; the published code leaves
+// their order to an unstable sort, and the logits are bfloat16, so that ties are common.
+TEST_F(ExtraDumps, PublishedConformalSets) {
+  const json published = read_json(folder_ + "vlm/published.json");
+  const json by_numpy = read_json(source("tests/dumps/expected.json"))["dumps"]["aps"];
+  int compared = 0;
+  for (const auto& [model, of_model] : published.items()) {
+    for (const auto& [dataset, of_dataset] : of_model.items()) {
+      SCOPED_TRACE(model + " " + dataset);
+      EvalRequest request;
+      request.dumps = {folder_ + "vlm/" + model + "__" + dataset + ".npz"};
+      request.roles.calibration = "is_calibration";
+      request.metrics = "coverage,set_size";
+      request.conformal = {{"lac", "aps"}, {"0.1"}, "numpy_higher", "argmax"};
+      const auto report = evaluate(request);
+      ASSERT_TRUE(report.ok()) << report.error().text();
+      ASSERT_EQ(report->results.size(), 4u);
+      const auto value = [&](std::size_t i) { return report->results[i].value; };
+      EXPECT_EQ(value(0), of_dataset["coverage_lac"].get<double>());
+      EXPECT_EQ(value(2), of_dataset["size_lac"].get<double>());
+      const json& aps = by_numpy[model + "__" + dataset];
+      EXPECT_EQ(value(1), aps["coverage"].get<double>());
+      EXPECT_EQ(value(3), aps["size"].get<double>());
+      EXPECT_NEAR(value(1), of_dataset["coverage_aps"].get<double>(), 0.005);
+      EXPECT_NEAR(value(3), of_dataset["size_aps"].get<double>(), 0.16);
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 18);
+}
+
 }  // namespace
 }  // namespace cupel

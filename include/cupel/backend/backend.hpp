@@ -13,6 +13,7 @@
 #include "cupel/core/result.hpp"
 #include "cupel/core/task.hpp"
 #include "cupel/math/softmax_f32.hpp"
+#include "cupel/state/conformal.hpp"
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
 #include "cupel/state/row_sums.hpp"
@@ -105,6 +106,19 @@ class Backend {
   /// ranked. This default computes on the host with `threads` threads. 13 bytes a row; one read of
   /// the scores.
   virtual Result<TopConfidences> top_confidences(const TableView& table, int threads);
+
+  /// The conformal scores of the labels of the rows in cells with `wanted` [cell], of a binary (two
+  /// classes, p and 1 - p) or multiclass table; softmax and logistic function in double. Weights
+  /// are not looked at. These defaults compute on the host with `threads` threads: one read of the
+  /// scores, 8 bytes a row and rule.
+  virtual Result<ConformalScores> conformal_scores(const TableView& table,
+                                                   std::span<const ConformalRule> rules,
+                                                   const std::vector<bool>& wanted, int threads);
+  /// The sums of each set over the rows of each wanted cell, [cell][set]. A row's masses are sorted
+  /// only as far as its largest set of aps or raps goes. 8 bytes * cells * sets * classes.
+  virtual Result<std::vector<std::vector<SetSums>>> conformal_sets(
+      const TableView& table, std::span<const ConformalSet> sets, const std::vector<bool>& wanted,
+      int threads);
 
   /// How many scores are NaN or infinite, in how many rows, and the first such row (-1: none).
   struct BadScores {

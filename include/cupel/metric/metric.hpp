@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cupel/core/task.hpp"
+#include "cupel/metric/conformal.hpp"
 #include "cupel/metric/detail.hpp"
 #include "cupel/metric/fit.hpp"
 #include "cupel/metric/options.hpp"
@@ -78,6 +79,7 @@ enum class MetricScope : u8 {
   kRows,    ///< binary: one problem; multilabel: per label, averages generic; multiclass: one value
   kPairs,   ///< between two groups (xauc)
   kFitted,  ///< fitted on calibration rows, judged on the others; problems as kRows
+  kConformal,  ///< sets by a threshold of the calibration rows, judged on the others; one value
 };
 
 /// What a metric must be given.
@@ -91,6 +93,7 @@ struct Needs {
   /// kRows, multiclass without weights: also the sum over all pairs of rows, with kernels of this
   /// width; 0: of the median distance.
   std::optional<double> pairs_nu;
+  std::optional<ConformalQuery> conformal;  ///< kConformal
 };
 
 /// What all pairs of rows i < j sum up to; see math/pair_kernel.hpp.
@@ -146,6 +149,7 @@ struct Evidence {
   /// What reduce() gave: of each set where needs().confidences has sets by class, else of one.
   std::span<const ReducedSet> sets;
   const PairSums* pairs = nullptr;  ///< where needs().pairs_nu asks for them
+  ConformalEvidence conformal;      ///< kConformal
 };
 
 class Metric {
@@ -181,6 +185,11 @@ std::span<const Metric* const> all_metrics();
 Result<const Metric*> find_metric(std::string_view name);
 /// Parses "auroc,auprc(method=trapezoid),es_auroc". Errors: kUsage, with "did you mean".
 Result<std::vector<MetricSpec>> parse_metrics(std::string_view text);
+/// The same metrics, those of sets in every combination of `choices` but for the options that each
+/// was given itself; without metrics, `coverage` and `set_size`. Errors (kUsage): those of the
+/// options; choices without a metric that takes them.
+Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
+                                               const ConformalChoices& choices);
 /// The default metrics of a task.
 std::vector<MetricSpec> default_metrics(Task task);
 /// The options that every metric of a scope has besides its own (`average`).

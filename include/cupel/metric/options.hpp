@@ -25,6 +25,7 @@ struct OptionSpec {
   double minimum = 0;                     ///< kNumber and kInteger, inclusive
   double maximum = 0;
   std::string_view summary;
+  bool open = false;  ///< kNumber: minimum and maximum themselves are refused
 };
 
 /// A decimal text as an exact fraction: digits with an optional point and exponent, not negative,
