@@ -7,6 +7,10 @@
 #include "cupel/core/buffer.hpp"
 #include "cupel/math/pair_kernel.hpp"
 
+#if CUPEL_HAS_TARGETS
+#include <immintrin.h>
+#endif
+
 namespace cupel {
 namespace {
 
@@ -47,38 +51,89 @@ struct Panel {
 // ---- distances
 // -----------------------------------------------------------------------------------
 
-CUPEL_INLINE void distances_body(const double* const (&rows)[kRows], const double* panel,
-                                 i64 classes, Tile& tile) {
-  double sum[kRows][kLanes] = {};
-  for (i64 k = 0; k < classes; ++k) {
-    const double* other = panel + k * kLanes;
-    for (i64 r = 0; r < kRows; ++r) {
-      const double own = rows[r][k];
-      for (i64 l = 0; l < kLanes; ++l) {
-        sum[r][l] = add_squared_difference(sum[r][l], own, other[l]);
-      }
-    }
-  }
-  for (i64 r = 0; r < kRows; ++r) {
-    for (i64 l = 0; l < kLanes; ++l) {
-      tile.squared[r][l] = sum[r][l];
-      tile.distance[r][l] = std::sqrt(sum[r][l]);
-    }
-  }
+CUPEL_INLINE void find_roots(Tile& tile) {
+  const double* squared = tile.squared[0];
+  double* distance = tile.distance[0];
+  for (i64 i = 0; i < kRows * kLanes; ++i) distance[i] = std::sqrt(squared[i]);
 }
 
 void distances_base(const double* const (&rows)[kRows], const double* panel, i64 classes,
                     Tile& tile) {
-  distances_body(rows, panel, classes, tile);
+  double sum[kRows][kLanes] = {};
+  for (i64 k = 0; k < classes; ++k) {
+    const double* other = panel + k * kLanes;
+    for (i64 r = 0; r < kRows; ++r) {
+      for (i64 l = 0; l < kLanes; ++l) {
+        sum[r][l] = add_squared_difference(sum[r][l], rows[r][k], other[l]);
+      }
+    }
+  }
+  for (i64 r = 0; r < kRows; ++r) {
+    for (i64 l = 0; l < kLanes; ++l) tile.squared[r][l] = sum[r][l];
+  }
+  find_roots(tile);
 }
+
+#if CUPEL_HAS_TARGETS
+
+// By hand, because a compiler takes the sums of a tile apart into scalars before it looks for
+// vectors. The operations are those of add_squared_difference().
 CUPEL_TARGET_V3 void distances_v3(const double* const (&rows)[kRows], const double* panel,
                                   i64 classes, Tile& tile) {
-  distances_body(rows, panel, classes, tile);
+  constexpr i64 kWidth = 4;
+  for (i64 first = 0; first < kLanes; first += 2 * kWidth) {
+    __m256d sum[kRows][2];
+    for (auto& of_row : sum) of_row[0] = of_row[1] = _mm256_setzero_pd();
+    for (i64 k = 0; k < classes; ++k) {
+      const __m256d low = _mm256_loadu_pd(panel + k * kLanes + first);
+      const __m256d high = _mm256_loadu_pd(panel + k * kLanes + first + kWidth);
+      for (i64 r = 0; r < kRows; ++r) {
+        const __m256d own = _mm256_broadcast_sd(rows[r] + k);
+        const __m256d d0 = _mm256_sub_pd(own, low);
+        const __m256d d1 = _mm256_sub_pd(own, high);
+        sum[r][0] = _mm256_fmadd_pd(d0, d0, sum[r][0]);
+        sum[r][1] = _mm256_fmadd_pd(d1, d1, sum[r][1]);
+      }
+    }
+    for (i64 r = 0; r < kRows; ++r) {
+      for (i64 half = 0; half < 2; ++half) {
+        _mm256_store_pd(tile.squared[r] + first + half * kWidth, sum[r][half]);
+      }
+    }
+  }
+  find_roots(tile);
 }
+
 CUPEL_TARGET_V4 void distances_v4(const double* const (&rows)[kRows], const double* panel,
                                   i64 classes, Tile& tile) {
-  distances_body(rows, panel, classes, tile);
+  constexpr i64 kWidth = 8;
+  __m512d sum[kRows][2];
+  for (auto& of_row : sum) of_row[0] = of_row[1] = _mm512_setzero_pd();
+  for (i64 k = 0; k < classes; ++k) {
+    const __m512d low = _mm512_loadu_pd(panel + k * kLanes);
+    const __m512d high = _mm512_loadu_pd(panel + k * kLanes + kWidth);
+    for (i64 r = 0; r < kRows; ++r) {
+      const __m512d own = _mm512_set1_pd(rows[r][k]);
+      const __m512d d0 = _mm512_sub_pd(own, low);
+      const __m512d d1 = _mm512_sub_pd(own, high);
+      sum[r][0] = _mm512_fmadd_pd(d0, d0, sum[r][0]);
+      sum[r][1] = _mm512_fmadd_pd(d1, d1, sum[r][1]);
+    }
+  }
+  for (i64 r = 0; r < kRows; ++r) {
+    for (i64 half = 0; half < 2; ++half) {
+      _mm512_store_pd(tile.squared[r] + half * kWidth, sum[r][half]);
+    }
+  }
+  find_roots(tile);
 }
+
+#else
+
+constexpr auto distances_v3 = distances_base;
+constexpr auto distances_v4 = distances_base;
+
+#endif
 
 // ---- terms
 // ---------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ struct ComputeRequest {
   int threads = 1;
 };
 
-/// Whether a metric is fitted on calibration rows, or takes a threshold from them, so that both halves have to be prepared.
+/// Whether a metric is fitted on calibration rows, or takes a threshold from them, so that both
+/// halves have to be prepared.
 bool has_fits(std::span<const MetricSpec> metrics);
 /// The kUsage error of such a metric where nothing says which rows are for calibration.
 Error fit_without_split(const MetricSpec& spec);

@@ -31,7 +31,7 @@ struct EvalRequest {
   std::vector<std::string> dumps;  ///< expanded paths
   std::optional<Task> task;
   ColumnRoles roles;
-  std::string metrics;  ///< as on the command line; empty: the defaults of the task
+  std::string metrics;         ///< as on the command line; empty: the defaults of the task
   ConformalChoices conformal;  ///< for the metrics of sets
   /// A metric is fitted, so that the rows of both halves of roles.calibration are needed whatever
   /// `split` says; evaluate() finds out from `metrics`.
