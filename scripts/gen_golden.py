@@ -1755,8 +1755,6 @@ def sets():
         Case("sets_no_rows", "no row", "coverage,set_size", classes, [], "multiclass", cal),
         Case("sets_weighted", "weights are no counts", "coverage,set_size", classes + " weight:f32", "0 0.5 0.25 0.25 1 1\n1 0.25 0.5 0.25 0 2", "multiclass", cal),
         Case("sets_margins", "scores that are no probabilities, in a calibration row alone", "coverage,set_size", binary, "1 3 1\n0 0.25 0\n1 0.75 0", options=cal),
-        Case("sets_one_class", "one class: a margin over nothing", both("alpha=0.5", "conformal=margin,alpha=0.5", "conformal=aps,alpha=0.5"),
-             "label:i64 probs[1]:f32 c:bool", "0 1 1\n0 1 1\n0 1 0", "multiclass", cal),
     ]  # fmt: skip
     random = Random(20261201)
     rows = []

@@ -238,8 +238,10 @@ class Pivot {
     if (row == entries_.size()) entries_.emplace_back();
     Entry& entry = entries_[row];
     entry.cells[metrics_.index(label)] = value_cell(result);
-    // A fit counts some of the rows only: its count stands where nothing else is counted.
-    const bool fitted = find(result.details, "fit") != nullptr;
+    // A fit counts some of the rows only, and so do conformal sets: their count stands where
+    // nothing else is counted.
+    const bool fitted =
+        find(result.details, "fit") != nullptr || find(result.details, "n_calibration") != nullptr;
     if (!entry.n || (entry.of_fit && !fitted)) {
       entry.n = result.n;
       entry.n_pos = result.n_pos;
