@@ -403,5 +403,39 @@ TEST_F(ExtraDumps, PublishedConformalSets) {
   EXPECT_EQ(compared, 18);
 }
 
+// Over random splits of one dump the number of covered rows among m follows the beta-binomial law
+// of (k, n + 1 - k) exactly, one split independent of the next, but for equal scores at the
+// threshold. Would catch rows that are in both halves or drawn by what they hold. Each bound is 4
+// standard deviations: an error rate of 1e-4, for seeds that are fixed.
+TEST_F(ExtraDumps, CoverageOverRandomSplitsFollowsTheBetaLaw) {
+  constexpr int kSplits = 200;
+  double sum = 0;
+  double squares = 0;
+  for (int seed = 0; seed < kSplits; ++seed) {
+    EvalRequest request;
+    request.dumps = {folder_ + "cifar10_vgg/probs.npz"};
+    request.roles.calibration = "0.5";
+    request.seed = static_cast<u64>(seed);
+    request.metrics = "coverage";
+    request.backend = "cpu";
+    const auto report = evaluate(request);
+    ASSERT_TRUE(report.ok()) << report.error().text();
+    const EvalResult& result = report->results[0];
+    std::map<std::string, Detail> details(result.details.begin(), result.details.end());
+    const double k = number_of(details["rank"]);
+    const double n = number_of(details["n_calibration"]);
+    const double m = static_cast<double>(result.n);
+    ASSERT_EQ(n + m, 10000);
+    ASSERT_EQ(k, std::ceil((n + 1) * 9 / 10));
+    const double mean = m * k / (n + 1);
+    const double variance = mean * (n + 1 - k) / (n + 1) * (n + 1 + m) / (n + 2);
+    const double z = (number_of(details["covered"]) - mean) / std::sqrt(variance);
+    sum += z;
+    squares += z * z;
+  }
+  EXPECT_LT(std::fabs(sum), 4 * std::sqrt(kSplits));
+  EXPECT_LT(std::fabs(squares - kSplits), 4 * std::sqrt(2.0 * kSplits));
+}
+
 }  // namespace
 }  // namespace cupel

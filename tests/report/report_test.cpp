@@ -266,16 +266,16 @@ TEST(Table, FitsShowTheOtherRowsBeforeAndAfter) {
             "  platt runs towards inf: too steep\n");
 }
 
-// A fit's rows are half of those that the column beside it is of.
+// The rows of a fit or of conformal sets are half of those that the column beside it is of.
 TEST(Table, CountsOfARowAreNotThoseOfAFit) {
-  EvalResult fit = of_group(result("temperature", 2, 4, 1), "sex", "f");
-  fit.details = {{"fit", Detail::Object{{"status", "converged"}}}};
-  EXPECT_EQ(text_of(report_of({fit, of_group(result("ece", 0.5, 10, 3), "sex", "f")}),
-                    ReportFormat::kTable),
-            "m.npz  binary, 4,377 rows, cpu\n"
-            "\n"
-            "  sex   n  n_pos  temperature      ece\n"
-            "  f    10      3       2.0000  0.50000\n");
+  for (const bool sets : {false, true}) {
+    EvalResult half = of_group(result(sets ? "set_size" : "temperature", 2, 4, 1), "sex", "f");
+    half.details = {{"fit", Detail::Object{{"status", "converged"}}}};
+    if (sets) half.details = {{"n_calibration", 6}};
+    const std::string text = text_of(
+        report_of({half, of_group(result("ece", 0.5, 10, 3), "sex", "f")}), ReportFormat::kTable);
+    EXPECT_NE(text.find("  f    10      3 "), std::string::npos) << text;
+  }
 }
 
 TEST(Table, AveragesHaveTheirColumn) {
