@@ -42,7 +42,7 @@ bool holds_probabilities(const TableView& table) {
          scores.strides.size() == 2 && scores.strides[1] == 8 &&
          scores.strides[0] == 8 * table.classes &&
          reinterpret_cast<std::uintptr_t>(scores.data) % 8 == 0 && !table.weighted() &&
-         table.cell_count == 1 && table.class_labels != nullptr;
+         table.cell_count == 1 && (table.rows == 0 || table.class_labels != nullptr);
 }
 
 }  // namespace cupel
