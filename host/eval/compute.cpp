@@ -938,9 +938,11 @@ class Computer {
   }
 
   /// All pairs of rows of a scope, where a metric asks for them and its rows have probabilities.
+  /// Metrics that ask for one width share the pass.
   Result<void> compute_pairs(std::size_t scope) {
     std::optional<ProbabilityRows> rows;
     std::optional<TemporaryColumns> passed;
+    std::map<double, PairSums> of_width;
     for (Entry& entry : entries_) {
       if (!entry.needs.pairs_nu) continue;
       entry.pair_sums.resize(scopes_.all.size());
@@ -952,9 +954,13 @@ class Computer {
         passed.emplace(backend_);
         if (scope == 0) states_.emplace_back("sums over all pairs of rows");
       }
-      auto sums = pair_sums(*rows, *entry.needs.pairs_nu, backend_);
-      if (!sums) return sums.error();
-      entry.pair_sums[scope] = *sums;
+      const double nu = *entry.needs.pairs_nu;
+      if (!of_width.contains(nu)) {
+        auto sums = pair_sums(*rows, nu, backend_);
+        if (!sums) return sums.error();
+        of_width.emplace(nu, *sums);
+      }
+      entry.pair_sums[scope] = of_width.at(nu);
     }
     return {};
   }

@@ -1,6 +1,5 @@
 // Maps that make scores into better probabilities, fitted on the calibration rows and judged on the
 // others: temperature, Platt's scaling, isotonic regression.
-#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -262,14 +261,9 @@ class Temperature final : public FittedMetric {
     const FitEvidence& given = evidence.fit;
     const RowSums& calibration = *given.calibration_before;
     const RowSums& others = *given.others_before;
-    const auto& queries = evidence.row_spec->bins;
-    const auto at = std::find_if(queries.begin(), queries.end(), [](const BinQuery& query) {
-      return query.same_bins(bin_query());
-    });
-    CUPEL_ASSERT(at != queries.end());
     const auto before = [&](const RowSums& sums) -> Half {
       if (sums.bins.empty()) return std::nullopt;  // a scope without rows
-      return HeldOut(sums, sums.bins[static_cast<std::size_t>(at - queries.begin())]);
+      return HeldOut(sums, bins_of_query(sums, *evidence.row_spec, bin_query()));
     };
     const auto after = [](const RowSums* sums) -> Half {
       if (sums == nullptr || sums->bins.empty()) return std::nullopt;

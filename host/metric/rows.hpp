@@ -35,12 +35,16 @@ inline std::size_t threshold_index(const RowSpec& spec, double threshold) {
 }
 
 /// The bins that a metric asked for, which hold moments where any metric wants them.
-inline const BinTotals& bins_of_query(const Evidence& evidence, const BinQuery& query) {
-  const std::vector<BinQuery>& queries = evidence.row_spec->bins;
+inline const BinTotals& bins_of_query(const RowSums& sums, const RowSpec& spec,
+                                      const BinQuery& query) {
+  const std::vector<BinQuery>& queries = spec.bins;
   const auto at = std::find_if(queries.begin(), queries.end(),
                                [&](const BinQuery& other) { return other.same_bins(query); });
   CUPEL_ASSERT(at != queries.end());
-  return evidence.rows->bins[static_cast<std::size_t>(at - queries.begin())];
+  return sums.bins[static_cast<std::size_t>(at - queries.begin())];
+}
+inline const BinTotals& bins_of_query(const Evidence& evidence, const BinQuery& query) {
+  return bins_of_query(*evidence.rows, *evidence.row_spec, query);
 }
 
 }  // namespace cupel
