@@ -227,6 +227,8 @@ void ProblemRows::labels(i64 row, i64 n, u8* out) const {
   }
   switch (table_->task) {
     case Task::kBinary:
+    case Task::kRegression:  // no tables of these
+    case Task::kRisk:
       return;
     case Task::kMulticlass: {
       const std::byte* labels = reinterpret_cast<const std::byte*>(table_->class_labels);

@@ -769,6 +769,8 @@ TableView rows_of(const TableView& table, i64 first, i64 rows) {
   advance(part.weights_f64, first);
   advance(part.weights_f32, first);
   advance(part.cells, first);
+  advance(part.row_keys, first);
+  part.first_row += first;
   return part;
 }
 

@@ -283,6 +283,9 @@ void SelftestTable::make_labels(const SelftestCase& shape, u64 seed) {
       });
       view_.class_labels = label_classes_.data();
       return;
+    case Task::kRegression:  // no tables of these
+    case Task::kRisk:
+      return;
   }
 }
 

@@ -556,7 +556,7 @@ class Computer {
         ScopedValue& scoped = entries[q]->averaged[s];
         scoped.value = entries[q]->metric().finish(e, entries[q]->spec->options);
         scoped.params = shown_params(*entries[q], e);
-        scoped.n = static_cast<i64>(sums.rows);
+        scoped.n = static_cast<i64>(sums.all.rows);
       }
     }
     return {};

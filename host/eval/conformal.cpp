@@ -94,7 +94,9 @@ Result<ConformalStates> conformal_states(std::span<const PreparedTable> parts,
   std::vector<ConformalSet> sets;
   std::vector<std::size_t> set_of;  // [query]
   for (std::size_t q = 0; q < queries.size(); ++q) {
-    set_of.push_back(place_in(sets, ConformalSet{queries[q].rule, states.thresholds[q].score,
+    set_of.push_back(place_in(sets, ConformalSet{queries[q].rule,
+                                                 {states.thresholds[q].score},
+                                                 ThresholdsBy::kAll,
                                                  queries[q].argmax_if_empty}));
   }
   std::vector<std::vector<SetSums>> of_sets(sets.size(), std::vector<SetSums>(calibration.size()));

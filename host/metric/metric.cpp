@@ -15,6 +15,10 @@ std::string_view task_name(Task task) {
       return "multiclass";
     case Task::kMultilabel:
       return "multilabel";
+    case Task::kRegression:
+      return "regression";
+    case Task::kRisk:
+      return "risk";
   }
   return "";
 }

@@ -16,6 +16,7 @@ namespace cupel {
 namespace {
 
 constexpr i64 kUnit = i64{1} << 48;
+constexpr i64 kRank = i64{1} << 32;
 const std::vector<ConformalRule> kRules{{ConformalScore::kLac},
                                         {ConformalScore::kAps},
                                         {ConformalScore::kRaps, kUnit / 100, 5},
@@ -36,7 +37,7 @@ std::vector<i64> sorted_scores(const ConformalRule& rule, const std::vector<i64>
     const i64 rank = static_cast<i64>(r) + 1;
     const i64 own = masses[order[r]];
     through += own;
-    i64 score = rank;
+    i64 score = rank * kRank;
     if (rule.score == ConformalScore::kLac) score = kUnit - own;
     if (rule.score == ConformalScore::kAps) score = through;
     if (rule.score == ConformalScore::kRaps) {
@@ -155,15 +156,14 @@ void expect_equal_to_sorted(const Rows& rows, int threads) {
       const auto label = static_cast<std::size_t>(rows.labels[static_cast<std::size_t>(row)]);
       own.push_back(sorted_scores(kRules[r], masses_of_rows[static_cast<std::size_t>(row)])[label]);
     }
+    EXPECT_EQ(scores->scores[r], own) << r;  // in the order of rows
     std::sort(own.begin(), own.end());
-    std::sort(scores->scores[r].begin(), scores->scores[r].end());
-    EXPECT_EQ(scores->scores[r], own) << r;
     for (const std::size_t part : {1, 5, 9}) {
       const i64 threshold = own.empty() ? 0 : own[own.size() * part / 10];
-      sets.push_back({kRules[r], threshold, part == 1});
+      sets.push_back({kRules[r], {threshold}, ThresholdsBy::kAll, part == 1});
     }
-    sets.push_back({kRules[r], kEveryLabel, false});
-    sets.push_back({kRules[r], -kUnit - 1, true});
+    sets.push_back({kRules[r], {kEveryLabel}, ThresholdsBy::kAll, false});
+    sets.push_back({kRules[r], {-kUnit - 1}, ThresholdsBy::kAll, true});
   }
   for (auto& cell : expected) cell.resize(sets.size());
   for (i64 row = 0; row < rows.rows(); ++row) {
@@ -173,17 +173,19 @@ void expect_equal_to_sorted(const Rows& rows, int threads) {
     const auto& masses = masses_of_rows[static_cast<std::size_t>(row)];
     for (std::size_t s = 0; s < sets.size(); ++s) {
       SetSums& sums = expected[cell][s];
-      if (sums.sizes.empty()) sums.sizes.resize(static_cast<std::size_t>(rows.classes) + 1);
+      if (sums.by_size.empty()) sums.resize(rows.classes);
       std::vector<std::size_t> set;
       const auto own = sorted_scores(sets[s].rule, masses);
       for (std::size_t k = 0; k < own.size(); ++k) {
-        if (own[k] <= sets[s].threshold) set.push_back(k);
+        if (own[k] <= sets[s].thresholds[0]) set.push_back(k);
       }
       if (set.empty() && sets[s].argmax_if_empty) {
         set.push_back(static_cast<std::size_t>(std::max_element(masses.begin(), masses.end()) -
                                                masses.begin()));
       }
-      sums.add(set.size(), std::find(set.begin(), set.end(), label) != set.end());
+      const auto ranks = sorted_scores({ConformalScore::kTopK}, masses);
+      sums.add(static_cast<i64>(set.size()), std::find(set.begin(), set.end(), label) != set.end(),
+               static_cast<i64>(label), ranks[label] / kRank);
     }
   }
   const auto found = backend->conformal_sets(table, sets, others, threads);
@@ -235,7 +237,7 @@ TEST(Conformal, CountsRowsThatAreNoProbabilities) {
   const auto scores = backend->conformal_scores(rows.view(), kRules, wanted, 1);
   ASSERT_TRUE(scores.ok());
   EXPECT_EQ(scores->outside_unit, 2u);
-  const std::vector<ConformalSet> sets{{kRules[1], kUnit, false}};
+  const std::vector<ConformalSet> sets{{kRules[1], {kUnit}, ThresholdsBy::kAll, false}};
   const auto sums = backend->conformal_sets(rows.view(), sets, wanted, 1);
   ASSERT_TRUE(sums.ok());
   u64 outside = 0;

@@ -52,7 +52,8 @@ TEST(ConformalScore, ExampleK) {
       }
     }
   }
-  EXPECT_EQ(scores_of({ConformalScore::kTopK}, masses_of(rows[2])), (std::vector<i64>{2, 3, 1, 4}));
+  EXPECT_EQ(scores_of({ConformalScore::kTopK}, masses_of(rows[2])),
+            (std::vector<i64>{2 * kRankOne, 3 * kRankOne, kRankOne, 4 * kRankOne}));
 }
 
 // Would catch a size that disagrees with the scores at a threshold: on one, beside one, at ties.

@@ -137,8 +137,8 @@ double number(const Detail& detail, std::string_view name) {
 TEST(Coverage, TellsIntervalAndLaw) {
   const MetricSpec spec = parse_metrics("coverage")->front();
   SetSums sums;
-  sums.sizes.resize(4);
-  for (int i = 0; i < 10; ++i) sums.add(static_cast<u64>(1 + i % 2), i < 7);
+  sums.resize(3);
+  for (int i = 0; i < 10; ++i) sums.add(1 + i % 2, i < 7, 0, 1);
   const ConformalThreshold threshold{1000, 901, kConformalOne / 4};
   Evidence evidence;
   evidence.conformal = {&threshold, &sums, false};
@@ -158,9 +158,9 @@ TEST(Coverage, TellsIntervalAndLaw) {
 TEST(SetSize, TellsSizesMedianAndEmptySets) {
   const MetricSpec spec = parse_metrics("set_size(conformal=topk)")->front();
   SetSums sums;
-  sums.sizes.resize(6);
-  for (const u64 size : {0, 1, 1, 3, 5, 5}) sums.add(size, size != 0);
-  const ConformalThreshold threshold{100, 91, 3};
+  sums.resize(5);
+  for (const i64 size : {0, 1, 1, 3, 5, 5}) sums.add(size, size != 0, 0, 1);
+  const ConformalThreshold threshold{100, 91, 3 * kRankOne};
   Evidence evidence;
   evidence.conformal = {&threshold, &sums, false};
   const MetricValue value = spec.metric->finish(evidence, spec.options);

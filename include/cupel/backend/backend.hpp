@@ -45,6 +45,13 @@ struct TableView {
   const u32* cells = nullptr;  ///< [rows] segment of each row, below cell_count; none: one cell
   u32 cell_count = 1;
 
+  /// What random draws of a row follow: its id, or its position in the whole table.
+  const u64* row_keys = nullptr;  ///< [rows]; none: first_row + row
+  i64 first_row = 0;
+
+  u64 row_key(i64 row) const {
+    return row_keys != nullptr ? row_keys[row] : static_cast<u64>(first_row + row);
+  }
   bool weighted() const { return weights_f64 != nullptr || weights_f32 != nullptr; }
   /// Whether row sums hold terms of softmax_f32.hpp.
   bool sums_softmax_f32() const {
@@ -115,10 +122,15 @@ class Backend {
                                                    std::span<const ConformalRule> rules,
                                                    const std::vector<bool>& wanted, int threads);
   /// The sums of each set over the rows of each wanted cell, [cell][set]. A row's masses are sorted
-  /// only as far as its largest set of aps or raps goes. 8 bytes * cells * sets * classes.
+  /// only as far as its largest set of aps or raps goes. 72 bytes * cells * sets * classes.
   virtual Result<std::vector<std::vector<SetSums>>> conformal_sets(
       const TableView& table, std::span<const ConformalSet> sets, const std::vector<bool>& wanted,
       int threads);
+  /// The set of each row of the wanted cells, as its size and whether the row's label is in it. 4
+  /// bytes a row and set, 4 more a row.
+  virtual Result<ConformalRowSets> conformal_row_sets(const TableView& table,
+                                                      std::span<const ConformalSet> sets,
+                                                      const std::vector<bool>& wanted, int threads);
 
   /// How many scores are NaN or infinite, in how many rows, and the first such row (-1: none).
   struct BadScores {

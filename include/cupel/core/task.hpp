@@ -7,8 +7,8 @@
 
 namespace cupel {
 
-enum class Task : u8 { kBinary, kMulticlass, kMultilabel };
-/// "binary", "multiclass", "multilabel".
+enum class Task : u8 { kBinary, kMulticlass, kMultilabel, kRegression, kRisk };
+/// "binary", "multiclass", "multilabel", "regression", "risk".
 std::string_view task_name(Task task);
 
 }  // namespace cupel

@@ -1,0 +1,93 @@
+// What a command chooses for all metrics of conformal sets: every combination becomes a metric.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cupel/metric/metric.hpp"
+#include "metric/set_metric.hpp"
+
+namespace cupel {
+
+Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
+                                               const ConformalChoices& choices) {
+  if (!choices.any()) return metrics;
+  const auto check = [](std::string_view option, const std::string& word,
+                        const std::vector<std::string_view>& known) -> Result<void> {
+    if (std::find(known.begin(), known.end(), word) != known.end()) return {};
+    const auto near = nearest_name(word, std::vector<std::string>(known.begin(), known.end()));
+    return usage_error(near
+                           ? fmt::format("unknown {} '{}', did you mean '{}'?", option, word, *near)
+                           : fmt::format("unknown {} '{}'", option, word),
+                       near ? "" : fmt::format("one of {}", fmt::join(known, ", ")));
+  };
+  for (const std::string& score : choices.scores) {
+    if (auto fine = check("--conformal", score, names_of(kScores)); !fine) return fine.error();
+  }
+  if (!choices.quantile.empty()) {
+    if (auto fine = check("--quantile", choices.quantile, names_of(kQuantiles)); !fine) {
+      return fine.error();
+    }
+  }
+  if (!choices.empty.empty()) {
+    if (auto fine = check("--empty", choices.empty, {kEmptySets[0], kEmptySets[1]}); !fine) {
+      return fine.error();
+    }
+  }
+  for (const std::string& alpha : choices.alphas) {
+    const auto parsed = parse_decimal(alpha);
+    if (!parsed || parsed->num == 0 || parsed->num >= parsed->den) {
+      return usage_error(fmt::format("--alpha '{}' is not a decimal between 0 and 1", alpha),
+                         "give the share of labels that may be missed, such as 0.1");
+    }
+  }
+  if (metrics.empty()) {
+    auto both = parse_metrics("coverage,set_size");
+    if (!both) return both.error();
+    metrics = std::move(*both);
+  }
+  const auto makes_sets = [](const MetricSpec& spec) {
+    return spec.metric->scope() == MetricScope::kConformal;
+  };
+  if (std::none_of(metrics.begin(), metrics.end(), makes_sets)) {
+    return usage_error("--conformal, --alpha, --quantile and --empty are for metrics of sets",
+                       "add coverage or set_size to --metrics");
+  }
+  std::vector<MetricSpec> chosen;
+  for (MetricSpec& spec : metrics) {
+    if (!makes_sets(spec)) {
+      chosen.push_back(std::move(spec));
+      continue;
+    }
+    std::string own;  // what the metric was given itself
+    const auto add = [&](std::string_view name, std::string_view value, std::string& text) {
+      if (!value.empty()) text += fmt::format("{}{}={}", text.empty() ? "" : ",", name, value);
+    };
+    for (const std::string_view name :
+         {"conformal", "alpha", "quantile", "empty", "lambda", "k_reg", "form"}) {
+      if (spec.options.given(name)) add(name, spec.options.text(name), own);
+    }
+    const auto missing = [&](std::string_view name, const std::vector<std::string>& values) {
+      return spec.options.given(name) || values.empty() ? std::vector<std::string>(1) : values;
+    };
+    if (!spec.options.given("quantile")) add("quantile", choices.quantile, own);
+    if (!spec.options.given("empty")) add("empty", choices.empty, own);
+    for (const std::string& score : missing("conformal", choices.scores)) {
+      for (const std::string& alpha : missing("alpha", choices.alphas)) {
+        std::string text = own;
+        add("conformal", score, text);
+        add("alpha", alpha, text);
+        auto one = parse_metrics(fmt::format("{}({})", spec.name, text));
+        if (!one) return one.error();
+        const auto same = [&](const MetricSpec& other) {
+          return other.name == spec.name && other.options == one->front().options;
+        };
+        if (std::none_of(chosen.begin(), chosen.end(), same)) {
+          chosen.push_back(std::move(one->front()));
+        }
+      }
+    }
+  }
+  return chosen;
+}
+
+}  // namespace cupel
