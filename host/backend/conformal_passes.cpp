@@ -1,17 +1,15 @@
-// Conformal scores and sets of rows, on the host: masses from the softmax that all metrics share,
-// then integers alone.
+// Conformal scores and sets of whole tables, on the host: ranges of rows on all threads, integers
+// that are added or put in their place.
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <string>
 
-#include "backend/cpu_level.hpp"
-#include "backend/cpu_row_kernels.hpp"
+#include "backend/conformal_rows.hpp"
 #include "backend/thread_pool.hpp"
 #include "cupel/backend/backend.hpp"
-#include "cupel/math/row_terms.hpp"
-#include "cupel/math/softmax.hpp"
 
 namespace cupel {
 namespace {
@@ -20,224 +18,13 @@ namespace {
 constexpr i64 kTaskBytes = i64{1} << 20;
 /// Tallies of all cells and sets.
 constexpr u64 kMostTallies = 50'000'000;
-/// Masses that are sorted first; more of them where sets are larger.
-constexpr i64 kFirstSorted = 16;
+/// Tallies that threads have of their own.
+constexpr u64 kMostOwnTallies = 4'000'000;
 constexpr i64 kMostClasses = 65535;
-
-// ---- one row ------------------------------------------------------------------------------------
-
-/// The masses of a row of several classes; whether all its values are probabilities. `terms` has
-/// `classes` doubles for logits.
-template <class T>
-CUPEL_INLINE bool class_masses(const T* values, i64 classes, bool logits, double* terms,
-                               i64* masses) {
-  if (!logits) {
-    int inside = 1;
-    for (i64 j = 0; j < classes; ++j) {
-      const double p = static_cast<double>(values[j]);
-      const bool is = is_probability(p);
-      inside &= static_cast<int>(is);
-      masses[j] = conformal_mass(is ? p : 0.0);
-    }
-    return inside != 0;
-  }
-  const auto row = [values](i64 j) { return values[j]; };
-  const double largest = static_cast<double>(row_max(row, classes));
-  UnitSum sum;
-  for (i64 j = 0; j < classes; ++j) {
-    terms[j] = softmax_term(static_cast<double>(values[j]), largest);
-    sum.add(terms[j]);
-  }
-  const double scale = softmax_scale({largest, sum.value()});
-  for (i64 j = 0; j < classes; ++j) {
-    masses[j] = conformal_mass(scaled_softmax_p(terms[j], scale));
-  }
-  return true;
-}
-
-/// A binary row as two classes, whose masses sum to 1.
-inline bool binary_masses(double score, bool logits, i64* masses) {
-  const double p = logits ? sigmoid_det(score) : score;
-  const bool inside = is_probability(p);
-  masses[1] = conformal_mass(inside ? p : 0.0);
-  masses[0] = kConformalOne - masses[1];
-  return inside;
-}
-
-/// What every score of a row is made from.
-struct RowShape {
-  RowLargest largest;
-  LabelPlace label;
-};
-
-template <class T>
-CUPEL_INLINE RowShape shape_body(const T* values, i64 classes, bool logits, i64 label,
-                                 double* terms, i64* masses, u64* outside) {
-  if (!class_masses(values, classes, logits, terms, masses)) ++*outside;
-  const auto row = [masses](i64 j) { return masses[j]; };
-  return {row_largest(row, classes), label_place(row, classes, label)};
-}
-template <class T>
-RowShape shape_base(const T* values, i64 classes, bool logits, i64 label, double* terms,
-                    i64* masses, u64* outside) {
-  return shape_body(values, classes, logits, label, terms, masses, outside);
-}
-template <class T>
-CUPEL_TARGET_V3 RowShape shape_v3(const T* values, i64 classes, bool logits, i64 label,
-                                  double* terms, i64* masses, u64* outside) {
-  return shape_body(values, classes, logits, label, terms, masses, outside);
-}
-template <class T>
-CUPEL_TARGET_V4 RowShape shape_v4(const T* values, i64 classes, bool logits, i64 label,
-                                  double* terms, i64* masses, u64* outside) {
-  return shape_body(values, classes, logits, label, terms, masses, outside);
-}
-template <class T>
-auto shape_of_row() {
-  const CpuLevel level = cpu_level();
-  return level >= CpuLevel::kV4   ? shape_v4<T>
-         : level >= CpuLevel::kV3 ? shape_v3<T>
-                                  : shape_base<T>;
-}
-
-CUPEL_INLINE i64 size_body(const ConformalRule& rule, i64 threshold, const i64* masses, i64 classes,
-                           const RowLargest& largest) {
-  return set_size_unordered(
-      rule, threshold, [masses](i64 j) { return masses[j]; }, classes, largest);
-}
-i64 size_base(const ConformalRule& rule, i64 threshold, const i64* masses, i64 classes,
-              const RowLargest& largest) {
-  return size_body(rule, threshold, masses, classes, largest);
-}
-CUPEL_TARGET_V3 i64 size_v3(const ConformalRule& rule, i64 threshold, const i64* masses,
-                            i64 classes, const RowLargest& largest) {
-  return size_body(rule, threshold, masses, classes, largest);
-}
-CUPEL_TARGET_V4 i64 size_v4(const ConformalRule& rule, i64 threshold, const i64* masses,
-                            i64 classes, const RowLargest& largest) {
-  return size_body(rule, threshold, masses, classes, largest);
-}
-auto size_of_set() {
-  const CpuLevel level = cpu_level();
-  return level >= CpuLevel::kV4 ? size_v4 : level >= CpuLevel::kV3 ? size_v3 : size_base;
-}
-
-/// The masses of a row from the largest down, summed up only as far as sets go.
-class OrderedMasses {
- public:
-  explicit OrderedMasses(i64 classes) : through_(static_cast<std::size_t>(classes)) {}
-
-  /// Takes a row and changes the order of its masses. Sums beyond `most` are not asked for.
-  void take(i64* masses, i64 classes, i64 most) {
-    classes_ = classes;
-    sorted_ = 0;
-    i64 sum = 0;
-    i64 step = kFirstSorted;
-    while (sorted_ < classes && (sorted_ == 0 || sum <= most)) {
-      const i64 last = classes - sorted_ <= 2 * step ? classes : sorted_ + step;
-      if (last != classes) {
-        std::nth_element(masses + sorted_, masses + last, masses + classes, std::greater<>());
-      }
-      std::sort(masses + sorted_, masses + last, std::greater<>());
-      for (; sorted_ < last; ++sorted_) {
-        sum = std::min(sum + masses[sorted_], kMostThrough);
-        through_[static_cast<std::size_t>(sorted_)] = sum;
-      }
-      step *= 4;
-    }
-  }
-
-  /// How many labels have a score of aps or raps <= threshold.
-  i64 size(const ConformalRule& rule, i64 threshold) const {
-    if (threshold == kEveryLabel) return classes_;
-    i64 low = 0;
-    i64 high = sorted_;
-    while (low < high) {
-      const i64 rank = low + (high - low) / 2 + 1;
-      if (holds_rank(rule, threshold, through_[static_cast<std::size_t>(rank - 1)], rank)) {
-        low = rank;
-      } else {
-        high = rank - 1;
-      }
-    }
-    return low;
-  }
-
- private:
-  std::vector<i64> through_;  ///< [rank - 1]
-  i64 classes_ = 0;
-  i64 sorted_ = 0;
-};
-
-// ---- rows ---------------------------------------------------------------------------------------
 
 bool is_wanted(const TableView& table, const std::vector<bool>& wanted, i64 row) {
   return wanted[table.cells == nullptr ? 0 : table.cells[row]];
 }
-
-/// Reads one row after another, for one thread.
-class RowReader {
- public:
-  explicit RowReader(const TableView& table)
-      : table_(table),
-        kernels_(cpu::row_kernels(cpu_level())),
-        matrix_{table.scores.data, table.scores.dtype, table.scores.strides[0],
-                table.task == Task::kBinary ? 0 : table.scores.strides[1]},
-        wide_(cpu::wide_values(table.scores.dtype)),
-        classes_(table.task == Task::kBinary ? 2 : table.classes) {
-    const auto count = static_cast<std::size_t>(classes_);
-    if (wide_ || table.task == Task::kBinary) {
-      doubles_.resize(count);
-    } else {
-      floats_.resize(count);
-    }
-    terms_.resize(count);
-    masses_.resize(count);
-  }
-
-  /// The shape of a row; its masses are then in masses(). `outside` counts rows of no
-  /// probabilities.
-  RowShape read(i64 row, u64& outside) {
-    if (table_.task == Task::kBinary) {
-      double score = 0;
-      if (wide_) {
-        kernels_.load_rows_f64(matrix_, row, 1, 1, &score);
-      } else {
-        float narrow = 0;
-        kernels_.load_rows_f32(matrix_, row, 1, 1, &narrow);
-        score = static_cast<double>(narrow);
-      }
-      if (!binary_masses(score, table_.logits, masses_.data())) ++outside;
-      const auto mass = [this](i64 j) { return masses_[static_cast<std::size_t>(j)]; };
-      return {row_largest(mass, 2), label_place(mass, 2, table_.binary_labels[row])};
-    }
-    const i64 label = table_.class_labels[row];
-    if (wide_) {
-      kernels_.load_rows_f64(matrix_, row, 1, classes_, doubles_.data());
-      return shape_f64_(doubles_.data(), classes_, table_.logits, label, terms_.data(),
-                        masses_.data(), &outside);
-    }
-    kernels_.load_rows_f32(matrix_, row, 1, classes_, floats_.data());
-    return shape_f32_(floats_.data(), classes_, table_.logits, label, terms_.data(), masses_.data(),
-                      &outside);
-  }
-
-  i64 classes() const { return classes_; }
-  i64* masses() { return masses_.data(); }
-
- private:
-  const TableView& table_;
-  const cpu::RowKernels& kernels_;
-  cpu::ScoreMatrix matrix_;
-  bool wide_;
-  i64 classes_;
-  decltype(shape_of_row<double>()) shape_f64_ = shape_of_row<double>();
-  decltype(shape_of_row<float>()) shape_f32_ = shape_of_row<float>();
-  Buffer<double> doubles_;
-  Buffer<float> floats_;
-  Buffer<double> terms_;
-  Buffer<i64> masses_;
-};
 
 Result<void> check_table(const TableView& table, const std::vector<bool>& wanted) {
   CUPEL_ASSERT(table.task != Task::kMultilabel);
@@ -263,120 +50,31 @@ i64 task_rows(const TableView& table) {
   return std::max<i64>(1, kTaskBytes / row_bytes);
 }
 
-/// Calls take(task, first row, last row) for ranges of task_rows() rows, on all threads of the
-/// pool.
+/// Calls take(worker, task, first row, last row) for ranges of task_rows() rows, on all threads of
+/// the pool.
 void for_row_ranges(const TableView& table, ThreadPool& pool,
-                    const std::function<void(i64, i64, i64)>& take) {
+                    const std::function<void(int, i64, i64, i64)>& take) {
   const i64 rows = task_rows(table);
-  pool.parallel_for((table.rows + rows - 1) / rows, [&](int, i64 task) {
-    take(task, task * rows, std::min(table.rows, (task + 1) * rows));
+  pool.parallel_for((table.rows + rows - 1) / rows, [&](int worker, i64 task) {
+    take(worker, task, task * rows, std::min(table.rows, (task + 1) * rows));
   });
 }
 
-/// The set of one row: its size, and whether it holds the row's label.
-struct RowSet {
-  i64 size = 0;
-  bool covers = false;
-};
-
-/// Whether the size of a row's set follows from one threshold and the masses alone, whatever labels
-/// they are of.
-bool sizes_by_masses(const ConformalSet& set) {
-  return set.by != ThresholdsBy::kLabel && set.rule.draw == ConformalDraw::kNone &&
-         set.rule.ties == ConformalTies::kIndex;
-}
-
-/// The sets of one row after another, for one thread.
-class RowSets {
+/// A thing for each worker of a pool, made when it is first asked for.
+template <class Thing>
+class PerWorker {
  public:
-  RowSets(const TableView& table, std::span<const ConformalSet> sets)
-      : table_(table), sets_(sets), reader_(table), ordered_(reader_.classes()) {
-    found_.resize(sets.size());
-    for (const ConformalSet& set : sets) {
-      by_masses_.push_back(sizes_by_masses(set));
-      by_labels_ = by_labels_ || !by_masses_.back();
-    }
-    order_.resize(static_cast<std::size_t>(reader_.classes()));
-  }
+  explicit PerWorker(const ThreadPool& pool) : things_(static_cast<std::size_t>(pool.threads())) {}
 
-  /// Finds the sets of a row; they are then in found().
-  void take(i64 row, u64& outside) {
-    const RowShape shape = reader_.read(row, outside);
-    const i64 classes = reader_.classes();
-    const i64* masses = reader_.masses();
-    const u32 cell = table_.cells == nullptr ? 0 : table_.cells[row];
-    const i64 label =
-        table_.task == Task::kBinary ? table_.binary_labels[row] : table_.class_labels[row];
-    const u64 key = table_.row_key(row);
-    rank_ = shape.label.rank;
-    i64 furthest = -1;  // how far the sums of ordered masses are asked for
-    bool ordered = false;
-    if (by_labels_) sort_labels(masses, classes);
-    for (std::size_t s = 0; s < sets_.size(); ++s) {
-      const ConformalSet& set = sets_[s];
-      RowSet& found = found_[s];
-      const i64 own = conformal_score(set.rule, shape.label, shape.largest, key, label);
-      found = {0, own <= set.threshold(row, cell, label)};
-      if (!by_masses_[s]) {
-        found.size = count_labels(set, row, cell, key);
-        continue;
-      }
-      const i64 threshold = set.threshold(row, cell, 0);
-      if (!sums_in_order(set.rule.score)) {
-        found.size = unordered_size_(set.rule, threshold, masses, classes, shape.largest);
-      } else if (threshold != kEveryLabel) {
-        ordered = true;
-        furthest = std::max(furthest, threshold);
-      } else {
-        found.size = classes;
-      }
-    }
-    // Sorting moves the masses, so this comes last.
-    if (ordered) ordered_.take(reader_.masses(), classes, furthest);
-    for (std::size_t s = 0; s < sets_.size(); ++s) {
-      const ConformalSet& set = sets_[s];
-      RowSet& found = found_[s];
-      if (ordered && by_masses_[s] && sums_in_order(set.rule.score)) {
-        found.size = ordered_.size(set.rule, set.threshold(row, cell, 0));
-      }
-      if (found.size == 0 && set.argmax_if_empty) found = {1, rank_ == 1};
-    }
+  template <class... Args>
+  Thing& get(int worker, Args&&... args) {
+    std::unique_ptr<Thing>& mine = things_[static_cast<std::size_t>(worker)];
+    if (!mine) mine = std::make_unique<Thing>(args...);
+    return *mine;
   }
-
-  const std::vector<RowSet>& found() const { return found_; }
-  /// Of the label of the row, from 1.
-  i64 rank() const { return rank_; }
 
  private:
-  void sort_labels(const i64* masses, i64 classes) {
-    for (i64 j = 0; j < classes; ++j) order_[static_cast<std::size_t>(j)] = static_cast<i32>(j);
-    std::sort(order_.begin(), order_.end(), [masses](i32 a, i32 b) {
-      return masses[a] != masses[b] ? masses[a] > masses[b] : a < b;
-    });
-  }
-  i64 count_labels(const ConformalSet& set, i64 row, u32 cell, u64 key) {
-    const i64* masses = reader_.masses();
-    i64 size = 0;
-    for_each_score(
-        set.rule, [masses](i64 j) { return masses[j]; },
-        [this](i64 r) { return static_cast<i64>(order_[static_cast<std::size_t>(r)]); },
-        reader_.classes(), key,
-        [&](i64 label, i64, i64 score) {
-          size += score <= set.threshold(row, cell, label) ? 1 : 0;
-        });
-    return size;
-  }
-
-  const TableView& table_;
-  std::span<const ConformalSet> sets_;
-  RowReader reader_;
-  OrderedMasses ordered_;
-  decltype(size_of_set()) unordered_size_ = size_of_set();
-  std::vector<bool> by_masses_;  ///< [set]
-  bool by_labels_ = false;
-  std::vector<i32> order_;
-  std::vector<RowSet> found_;
-  i64 rank_ = 1;
+  std::vector<std::unique_ptr<Thing>> things_;
 };
 
 /// How many wanted rows come before each range of rows, and in all.
@@ -407,25 +105,27 @@ Result<ConformalScores> Backend::conformal_scores(const TableView& table,
     ThreadPool pool(std::max(1, threads));
     const WantedRows counted = count_wanted(table, wanted, task_rows(table));
     for (Buffer<i64>& scores : out.scores) scores.resize(static_cast<std::size_t>(counted.all));
-    std::mutex mutex;
-    for_row_ranges(table, pool, [&](i64 task, i64 first, i64 last) {
-      RowReader reader(table);
-      u64 outside = 0;
+    const bool margin = std::any_of(rules.begin(), rules.end(), [](const ConformalRule& rule) {
+      return rule.score == ConformalScore::kMargin;
+    });
+    PerWorker<MassReader> readers(pool);
+    std::vector<u64> outside(static_cast<std::size_t>(pool.threads()));
+    for_row_ranges(table, pool, [&](int worker, i64 task, i64 first, i64 last) {
+      MassReader& reader = readers.get(worker, table);
       auto at = static_cast<std::size_t>(counted.before[static_cast<std::size_t>(task)]);
       for (i64 row = first; row < last; ++row) {
         if (!is_wanted(table, wanted, row)) continue;
-        const RowShape shape = reader.read(row, outside);
-        const i64 label =
-            table.task == Task::kBinary ? table.binary_labels[row] : table.class_labels[row];
+        outside[static_cast<std::size_t>(worker)] += reader.read(row) ? 0 : 1;
+        const RowLargest largest = reader.largest(margin);
+        const LabelPlace place = reader.place();
         for (std::size_t r = 0; r < rules.size(); ++r) {
           out.scores[r][at] =
-              conformal_score(rules[r], shape.label, shape.largest, table.row_key(row), label);
+              conformal_score(rules[r], place, largest, table.row_key(row), reader.label());
         }
         ++at;
       }
-      const std::lock_guard lock(mutex);
-      out.outside_unit += outside;
     });
+    for (const u64 rows : outside) out.outside_unit += rows;
     return out;
   } catch (const std::bad_alloc&) {
     return no_memory(table);
@@ -444,38 +144,59 @@ Result<std::vector<std::vector<SetSums>>> Backend::conformal_sets(
                        "ask for fewer of --conformal and --alpha, or fewer groups");
   }
   try {
-    std::vector<std::vector<SetSums>> sums(cells, std::vector<SetSums>(sets.size()));
+    using Sums = std::vector<std::vector<SetSums>>;
+    const auto no_sums = [&] { return Sums(cells, std::vector<SetSums>(sets.size())); };
+    Sums sums = no_sums();
     if (table.rows == 0) return sums;
     ThreadPool pool(std::max(1, threads));
+    const auto workers = static_cast<u64>(pool.threads());
+    const bool own = cells * sets.size() * tallies * workers <= kMostOwnTallies;
+    std::vector<Sums> of_worker(own ? workers : 0);
+    for (Sums& mine : of_worker) mine = no_sums();
+    const auto add = [&](Sums& to, i64 row, i64 label, i64 rank, const RowSet* found) {
+      std::vector<SetSums>& of_cell = to[table.cells == nullptr ? 0 : table.cells[row]];
+      for (std::size_t s = 0; s < sets.size(); ++s) {
+        if (of_cell[s].by_size.empty()) of_cell[s].resize(classes);
+        of_cell[s].add(found[s].size, found[s].covers, label, rank);
+      }
+    };
+    PerWorker<RowSets> readers(pool);
+    std::vector<u64> outside(workers);
     std::mutex mutex;
-    for_row_ranges(table, pool, [&](i64, i64 first, i64 last) {
-      RowSets row_sets(table, sets);
-      std::vector<RowSet> found;  // [wanted row of the range][set]
-      std::vector<i64> rows;
-      std::vector<i64> ranks;
-      u64 outside = 0;
+    for_row_ranges(table, pool, [&](int worker, i64, i64 first, i64 last) {
+      RowSets& row_sets = readers.get(worker, table, sets);
+      struct Kept {
+        i64 row;
+        i64 label;
+        i64 rank;
+      };
+      std::vector<Kept> kept;  // where all threads share the sums
+      std::vector<RowSet> found;
       for (i64 row = first; row < last; ++row) {
         if (!is_wanted(table, wanted, row)) continue;
-        row_sets.take(row, outside);
+        outside[static_cast<std::size_t>(worker)] += row_sets.take(row) ? 0 : 1;
+        if (own) {
+          add(of_worker[static_cast<std::size_t>(worker)], row, row_sets.label(), row_sets.rank(),
+              row_sets.found().data());
+          continue;
+        }
+        kept.push_back({row, row_sets.label(), row_sets.rank()});
         found.insert(found.end(), row_sets.found().begin(), row_sets.found().end());
-        rows.push_back(row);
-        ranks.push_back(row_sets.rank());
       }
       const std::lock_guard lock(mutex);
-      for (std::size_t i = 0; i < rows.size(); ++i) {
-        const i64 row = rows[i];
-        const i64 label =
-            table.task == Task::kBinary ? table.binary_labels[row] : table.class_labels[row];
-        for (std::size_t s = 0; s < sets.size(); ++s) {
-          SetSums& own = sums[table.cells == nullptr ? 0 : table.cells[row]][s];
-          if (own.by_size.empty()) own.resize(classes);
-          const RowSet& set = found[i * sets.size() + s];
-          own.add(set.size, set.covers, label, ranks[i]);
-        }
+      for (std::size_t i = 0; i < kept.size(); ++i) {
+        add(sums, kept[i].row, kept[i].label, kept[i].rank, found.data() + i * sets.size());
       }
-      // Of which cell does not matter: one such row makes no row's masses probabilities.
-      if (!sets.empty()) sums[0][0].outside_unit += outside;
     });
+    for (const Sums& mine : of_worker) {
+      for (std::size_t c = 0; c < mine.size(); ++c) {
+        for (std::size_t s = 0; s < sets.size(); ++s) sums[c][s].merge(mine[c][s]);
+      }
+    }
+    // Of which cell does not matter: one such row makes no row's masses probabilities.
+    for (const u64 rows : outside) {
+      if (!sets.empty()) sums[0][0].outside_unit += rows;
+    }
     return sums;
   } catch (const std::bad_alloc&) {
     return no_memory(table);
@@ -494,14 +215,14 @@ Result<ConformalRowSets> Backend::conformal_row_sets(const TableView& table,
     const WantedRows counted = count_wanted(table, wanted, task_rows(table));
     for (Buffer<u32>& own : out.sets) own.resize(static_cast<std::size_t>(counted.all));
     out.ranks.resize(static_cast<std::size_t>(counted.all));
-    std::mutex mutex;
-    for_row_ranges(table, pool, [&](i64 task, i64 first, i64 last) {
-      RowSets row_sets(table, sets);
-      u64 outside = 0;
+    PerWorker<RowSets> readers(pool);
+    std::vector<u64> outside(static_cast<std::size_t>(pool.threads()));
+    for_row_ranges(table, pool, [&](int worker, i64 task, i64 first, i64 last) {
+      RowSets& row_sets = readers.get(worker, table, sets);
       auto at = static_cast<std::size_t>(counted.before[static_cast<std::size_t>(task)]);
       for (i64 row = first; row < last; ++row) {
         if (!is_wanted(table, wanted, row)) continue;
-        row_sets.take(row, outside);
+        outside[static_cast<std::size_t>(worker)] += row_sets.take(row) ? 0 : 1;
         for (std::size_t s = 0; s < sets.size(); ++s) {
           const RowSet& found = row_sets.found()[s];
           out.sets[s][at] = ConformalRowSets::pack(found.size, found.covers);
@@ -509,9 +230,8 @@ Result<ConformalRowSets> Backend::conformal_row_sets(const TableView& table,
         out.ranks[at] = static_cast<i32>(row_sets.rank());
         ++at;
       }
-      const std::lock_guard lock(mutex);
-      out.outside_unit += outside;
     });
+    for (const u64 rows : outside) out.outside_unit += rows;
     return out;
   } catch (const std::bad_alloc&) {
     return no_memory(table);

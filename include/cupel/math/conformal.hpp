@@ -214,13 +214,14 @@ CUPEL_HD CUPEL_INLINE i64 count_from(const Row& row, i64 k, i64 least) {
   return count;
 }
 
-/// How many labels of a row have a score <= threshold, of scores that need no order.
-template <class Row>
-CUPEL_HD CUPEL_INLINE i64 set_size_unordered(const ConformalRule& rule, i64 threshold,
-                                             const Row& row, i64 k, const RowLargest& largest) {
+/// How many labels of a row have a score <= threshold, of scores that need no order;
+/// count(least) says how many of its k masses are at least `least`.
+template <class Count>
+CUPEL_HD CUPEL_INLINE i64 set_size_counted(const ConformalRule& rule, i64 threshold,
+                                           const Count& count, i64 k, const RowLargest& largest) {
   switch (rule.score) {
     case ConformalScore::kLac:
-      return count_from(row, k, kConformalOne - threshold);
+      return count(kConformalOne - threshold);
     case ConformalScore::kSaps: {
       if (threshold < largest.first) return 0;
       if (rule.lambda == 0) return k;
@@ -233,11 +234,19 @@ CUPEL_HD CUPEL_INLINE i64 set_size_unordered(const ConformalRule& rule, i64 thre
       // The label of rank 1 is measured against the second, the others against it.
       const i64 leader = largest.second - largest.first <= threshold ? 1 : 0;
       const i64 least = largest.first - threshold;
-      return leader + count_from(row, k, least) - (largest.first >= least ? 1 : 0);
+      return leader + count(least) - (largest.first >= least ? 1 : 0);
     }
     default:
       return 0;
   }
+}
+
+/// The same of the masses row(0) ... row(k - 1).
+template <class Row>
+CUPEL_HD CUPEL_INLINE i64 set_size_unordered(const ConformalRule& rule, i64 threshold,
+                                             const Row& row, i64 k, const RowLargest& largest) {
+  return set_size_counted(
+      rule, threshold, [&row, k](i64 least) { return count_from(row, k, least); }, k, largest);
 }
 
 /// Whether the label of `rank` has a score <= threshold under aps or raps, `through` being the sum
