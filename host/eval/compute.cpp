@@ -155,6 +155,12 @@ class Computer {
         entry.queries.push_back(static_cast<std::size_t>(at - queries_.begin()));
         if (at == queries_.end()) queries_.push_back(query);
       }
+      if (entry.needs.conformal) {
+        entry.needs.conformal->set_seed(request_.seed);
+        auto fine = check_conformal(spec.name, *entry.needs.conformal, weighted(),
+                                    !request_.group_columns.empty());
+        if (!fine) return fine.error();
+      }
       if (by_label(entry)) add_rows(entry.needs.rows);
       entries_.push_back(std::move(entry));
     }
@@ -540,19 +546,24 @@ class Computer {
       queries.push_back(*entry.needs.conformal);
     }
     if (entries.empty()) return {};
-    const auto states =
-        conformal_states(parts_, cell_map_, calibration_, queries, backend_, request_.threads);
+    const ConformalCells all{cell_map_, calibration_, cells_};
+    const auto states = conformal_states(parts_, all, queries, backend_, request_.threads);
     if (!states) return states.error();
     states_.push_back(fmt::format("{} conformal threshold{} of {} rows", queries.size(),
                                   queries.size() == 1 ? "" : "s",
                                   states->thresholds.front().calibration_rows));
     for (std::size_t q = 0; q < entries.size(); ++q) {
       for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        const FitScope& halves = fit_scopes_[s];
         SetSums sums;
-        for (const u32 cell : fit_scopes_[s].others) sums.merge(states->sums[q][cell]);
+        for (const u32 cell : halves.others) sums.merge(states->sums[q][cell]);
+        std::vector<u32> cells = halves.calibration;
+        cells.insert(cells.end(), halves.others.begin(), halves.others.end());
+        const ConformalThreshold threshold = threshold_of(
+            *states, q, all, cells, scopes_.all[s].attribute < 0, request_.group_columns);
         Evidence e = evidence();
         e.outside_unit = outside_unit_ || states->outside_unit;
-        e.conformal = {&states->thresholds[q], &sums, weighted()};
+        e.conformal = {&threshold, &sums, weighted(), request_.seed};
         ScopedValue& scoped = entries[q]->averaged[s];
         scoped.value = entries[q]->metric().finish(e, entries[q]->spec->options);
         scoped.params = shown_params(*entries[q], e);
@@ -1237,6 +1248,13 @@ bool has_fits(std::span<const MetricSpec> metrics) {
   return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
     const MetricScope scope = spec.metric->scope();
     return scope == MetricScope::kFitted || scope == MetricScope::kConformal;
+  });
+}
+
+bool has_draws(std::span<const MetricSpec> metrics) {
+  return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
+    const std::string_view draw = spec.options.text("randomised");
+    return (!draw.empty() && draw != "none") || spec.options.text("mode") == "cluster";
   });
 }
 

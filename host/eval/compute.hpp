@@ -22,6 +22,7 @@ struct ComputeRequest {
   /// Which rows metrics see where the parts hold both halves for fits (PreparedTable's
   /// calibration_cells); fits see all.
   RowSplit split = RowSplit::kAll;
+  u64 seed = 0;    ///< of what metrics draw
   i64 memory = 0;  ///< bytes that states of one block of classes may take; 0: a default
   int threads = 1;
 };
@@ -29,7 +30,10 @@ struct ComputeRequest {
 /// Whether a metric is fitted on calibration rows, or takes a threshold from them, so that both
 /// halves have to be prepared.
 bool has_fits(std::span<const MetricSpec> metrics);
-/// The kUsage error of such a metric where nothing says which rows are for calibration.
+/// Whether a metric draws something for each row (randomised scores, clusters), so that rows need
+/// keys.
+bool has_draws(std::span<const MetricSpec> metrics);
+/// The kUsage error of a metric with fits where nothing says which rows are for calibration.
 Error fit_without_split(const MetricSpec& spec);
 
 /// Evaluates the parts as one table (`parts` are shards with equal task, classes, dtype; one for an

@@ -114,6 +114,7 @@ class Evaluator {
     metrics_ = std::move(*chosen);
     const std::string& calibration = request_.roles.calibration;
     request_.fits = has_fits(metrics_);
+    request_.draws = has_draws(metrics_);
     for (const MetricSpec& spec : metrics_) {
       if (calibration.empty() && has_fits({&spec, 1})) return fit_without_split(spec);
     }
@@ -307,6 +308,7 @@ class Evaluator {
     request.intersect = request_.intersect;
     request.by_class = request_.by_class;
     request.split = request_.split;
+    request.seed = request_.seed;
     request.memory = request_.memory;
     request.threads = request_.threads > 0 ? request_.threads : available_threads();
     auto computed = compute_results(parts, request, *backend_, states);

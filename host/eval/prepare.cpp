@@ -599,8 +599,19 @@ class Preparer {
   /// Leaves out the rows that the split or a fault excludes, and points the view at what remains.
   void keep_rows() {
     TableView& view = table_.view;
-    if (!keep_.empty() || !faults_.empty()) compact();
+    view.first_row = first_row_;
+    const bool leaves_out = !keep_.empty() || !faults_.empty();
+    const bool keyed = request_.draws && (id_ != nullptr || leaves_out);
+    if (keyed) {
+      // One more than rows, as above.
+      table_.row_keys.resize(static_cast<std::size_t>(binding_.rows) + 1);
+      for (i64 row = 0; row < binding_.rows; ++row) {
+        table_.row_keys[static_cast<std::size_t>(row)] = row_id(row);
+      }
+    }
+    if (leaves_out) compact();
     const u8* bytes = label_in_place_ != nullptr ? label_in_place_ : table_.label_bytes.data();
+    if (keyed) view.row_keys = table_.row_keys.data();
     if (view.task == Task::kBinary) view.binary_labels = bytes;
     if (view.task == Task::kMultilabel) view.label_matrix = bytes;
     if (view.task == Task::kMulticlass) view.class_labels = table_.label_classes.data();
@@ -644,6 +655,7 @@ class Preparer {
       move_row(table_.label_classes, 1);
       move_row(table_.weights, 1);
       move_row(table_.cell_of_row, 1);
+      move_row(table_.row_keys, 1);
     }
     std::vector<i64> shape{kept};
     if (view.task != Task::kBinary) shape.push_back(columns);

@@ -48,6 +48,7 @@ struct PreparedTable {
   Buffer<i32> label_classes;
   Buffer<double> weights;
   Buffer<u32> cell_of_row;
+  Buffer<u64> row_keys;  ///< with request.draws, where a row's key is not its position
   Buffer<std::byte> scores;
   Buffer<std::byte> normalized;  ///< rows divided by their sums, where that was asked for
 };

@@ -56,7 +56,7 @@ class Binder {
     }
     // Only random draws follow the row id, so it is read only where one is made.
     const bool splits = request_.fits || request_.split != RowSplit::kAll;
-    const bool draws = splits && is_fraction(request_.roles.calibration);
+    const bool draws = request_.draws || (splits && is_fraction(request_.roles.calibration));
     if (draws) {
       if (auto done = bind_optional(Role::kId, request_.roles.id, binding_.id); !done) {
         return done.error();

@@ -1,6 +1,5 @@
 // Sets of split conformal prediction: how often they hold the label, and how large they are.
 #include <algorithm>
-#include <boost/math/special_functions/beta.hpp>
 #include <utility>
 
 #include "metric/exact.hpp"
@@ -12,21 +11,6 @@ namespace {
 
 /// Sizes that the details list at most.
 constexpr std::size_t kMostShownSizes = 200;
-
-/// The quantile of Beta(a, b).
-double beta_quantile(double a, double b, double p) { return boost::math::ibeta_inv(a, b, p); }
-
-/// What the coverage of future rows follows when scores are distinct and rows exchangeable: the law
-/// of the rank-th of n uniform numbers.
-Detail beta_law(const ConformalThreshold& threshold) {
-  if (threshold.rank == 0) return {};  // every label: coverage 1
-  const auto rank = static_cast<double>(threshold.rank);
-  const auto rest = static_cast<double>(threshold.calibration_rows + 1 - threshold.rank);
-  return Detail::Object{{"mean", exact::ratio(static_cast<u128>(threshold.rank),
-                                              static_cast<u128>(threshold.calibration_rows) + 1)},
-                        {"q05", beta_quantile(rank, rest, 0.05)},
-                        {"q95", beta_quantile(rank, rest, 0.95)}};
-}
 
 /// The size of the rank-th smallest set, from 1.
 u64 size_of_rank(const SetSums& sums, u64 rank) {
@@ -108,7 +92,9 @@ class Coverage final : public SetMetric {
     value.details.emplace_back("target", exact::ratio(alpha.den - alpha.num, alpha.den));
     value.details.emplace_back("covered", sums.all.covered);
     value.details.emplace_back("interval", exact_interval(sums.all.covered, sums.all.rows));
-    value.details.emplace_back("beta_law", beta_law(threshold));
+    if (threshold.has_law && options.text("empty") == kEmptySets[0]) {
+      value.details.emplace_back("beta_law", beta_law(threshold.rank, threshold.calibration_rows));
+    }
   }
 };
 

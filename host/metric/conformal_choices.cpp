@@ -5,6 +5,7 @@
 
 #include "cupel/metric/metric.hpp"
 #include "metric/set_metric.hpp"
+#include "metric/split_list.hpp"
 
 namespace cupel {
 
@@ -20,8 +21,17 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
                            : fmt::format("unknown {} '{}'", option, word),
                        near ? "" : fmt::format("one of {}", fmt::join(known, ", ")));
   };
-  for (const std::string& score : choices.scores) {
-    if (auto fine = check("--conformal", score, names_of(kScores)); !fine) return fine.error();
+  // The list may have been cut at commas inside parentheses.
+  auto texts = split_list(fmt::format("{}", fmt::join(choices.scores, ",")));
+  if (!texts) return texts.error();
+  std::vector<NamedOptions> scores;
+  for (const std::string& text : choices.scores.empty() ? std::vector<std::string>() : *texts) {
+    auto score = parse_named_options(text);
+    if (!score) return score.error();
+    if (auto fine = check("--conformal", score->name, names_of(kScores)); !fine) {
+      return fine.error();
+    }
+    scores.push_back(std::move(*score));
   }
   if (!choices.quantile.empty()) {
     if (auto fine = check("--quantile", choices.quantile, names_of(kQuantiles)); !fine) {
@@ -59,22 +69,33 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
       continue;
     }
     std::string own;  // what the metric was given itself
-    const auto add = [&](std::string_view name, std::string_view value, std::string& text) {
+    const auto add = [](std::string_view name, std::string_view value, std::string& text) {
       if (!value.empty()) text += fmt::format("{}{}={}", text.empty() ? "" : ",", name, value);
     };
-    for (const std::string_view name :
-         {"conformal", "alpha", "quantile", "empty", "lambda", "k_reg", "form"}) {
+    std::vector<std::string_view> declared{"form"};  // of an equity-scaled value
+    for (const OptionSpec& option : effective_options(*spec.metric)) {
+      declared.push_back(option.name);
+    }
+    for (const std::string_view name : declared) {
       if (spec.options.given(name)) add(name, spec.options.text(name), own);
     }
-    const auto missing = [&](std::string_view name, const std::vector<std::string>& values) {
-      return spec.options.given(name) || values.empty() ? std::vector<std::string>(1) : values;
-    };
-    if (!spec.options.given("quantile")) add("quantile", choices.quantile, own);
-    if (!spec.options.given("empty")) add("empty", choices.empty, own);
-    for (const std::string& score : missing("conformal", choices.scores)) {
-      for (const std::string& alpha : missing("alpha", choices.alphas)) {
-        std::string text = own;
-        add("conformal", score, text);
+    const bool has_score = spec.options.given("conformal") || scores.empty();
+    for (const NamedOptions& score : has_score ? std::vector<NamedOptions>(1) : scores) {
+      std::string of_score = own;
+      add("conformal", score.name, of_score);
+      const auto given = [&](std::string_view name) {
+        return spec.options.given(name) ||
+               std::any_of(score.options.begin(), score.options.end(),
+                           [&](const auto& option) { return option.first == name; });
+      };
+      for (const auto& [name, value] : score.options) {
+        if (!spec.options.given(name)) of_score += fmt::format(",{}={}", name, value);
+      }
+      if (!given("quantile")) add("quantile", choices.quantile, of_score);
+      if (!given("empty")) add("empty", choices.empty, of_score);
+      const bool has_alpha = given("alpha") || choices.alphas.empty();
+      for (const std::string& alpha : has_alpha ? std::vector<std::string>(1) : choices.alphas) {
+        std::string text = of_score;
         add("alpha", alpha, text);
         auto one = parse_metrics(fmt::format("{}({})", spec.name, text));
         if (!one) return one.error();

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "metric/split_list.hpp"
+
 namespace cupel {
 
 std::string_view task_name(Task task) {
@@ -150,9 +152,6 @@ std::vector<OptionSpec> effective_options(const Metric& metric) {
   return options;
 }
 
-namespace {
-
-/// Splits at commas outside parentheses and trims blanks.
 Result<std::vector<std::string>> split_list(std::string_view text) {
   std::vector<std::string> items;
   std::string item;
@@ -177,25 +176,34 @@ Result<std::vector<std::string>> split_list(std::string_view text) {
   return items;
 }
 
-Result<MetricSpec> parse_metric(const std::string& text) {
-  MetricSpec spec;
+Result<NamedOptions> parse_named_options(const std::string& text) {
+  NamedOptions parsed;
   const auto open = text.find('(');
-  spec.name = text.substr(0, open);
-  std::vector<std::pair<std::string, std::string>> given;
-  if (open != std::string::npos) {
-    if (text.back() != ')') return usage_error(fmt::format("text after ')' in '{}'", text));
-    auto options = split_list(std::string_view(text).substr(open + 1, text.size() - open - 2));
-    if (!options) return options.error();
-    for (const std::string& option : *options) {
-      if (option.empty() && options->size() == 1) continue;
-      const auto equals = option.find('=');
-      if (equals == std::string::npos) {
-        return usage_error(fmt::format("option '{}' of '{}' has no value", option, spec.name),
-                           "write name=value");
-      }
-      given.emplace_back(option.substr(0, equals), option.substr(equals + 1));
+  parsed.name = text.substr(0, open);
+  if (open == std::string::npos) return parsed;
+  if (text.back() != ')') return usage_error(fmt::format("text after ')' in '{}'", text));
+  auto options = split_list(std::string_view(text).substr(open + 1, text.size() - open - 2));
+  if (!options) return options.error();
+  for (const std::string& option : *options) {
+    if (option.empty() && options->size() == 1) continue;
+    const auto equals = option.find('=');
+    if (equals == std::string::npos) {
+      return usage_error(fmt::format("option '{}' of '{}' has no value", option, parsed.name),
+                         "write name=value");
     }
+    parsed.options.emplace_back(option.substr(0, equals), option.substr(equals + 1));
   }
+  return parsed;
+}
+
+namespace {
+
+Result<MetricSpec> parse_metric(const std::string& text) {
+  auto parsed = parse_named_options(text);
+  if (!parsed) return parsed.error();
+  MetricSpec spec;
+  spec.name = std::move(parsed->name);
+  const auto& given = parsed->options;
   std::string base = spec.name;
   if (base.starts_with("es_") && base.size() > 3) {
     spec.equity_scaled = true;

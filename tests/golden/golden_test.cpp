@@ -53,6 +53,8 @@ EvalRequest request_of(const GoldenCase& golden) {
       request.roles.calibration = value();
     } else if (option == "--split") {
       request.split = value() == "test" ? RowSplit::kTest : RowSplit::kCalibration;
+    } else if (option == "--seed") {
+      request.seed = static_cast<u64>(std::stoull(value()));
     } else if (option == "--pos-label") {
       request.pos_label = value();
     } else {
@@ -86,6 +88,7 @@ Result<std::vector<EvalResult>> run(const GoldenCase& golden, const std::string&
   EvalRequest request = request_of(golden);
   auto specs = parse_metrics(metrics);
   if (!specs) return specs.error();
+  request.draws = has_draws(*specs);
   request.fits = has_fits(*specs) && !request.roles.calibration.empty();
   std::unique_ptr<Backend> backend = make_test_backend(c.threads);
   if (c.round_trip) backend = std::make_unique<RoundTripBackend>(std::move(backend));
@@ -114,6 +117,7 @@ Result<std::vector<EvalResult>> run(const GoldenCase& golden, const std::string&
   compute.intersect = request.intersect;
   compute.by_class = request.by_class;
   compute.split = request.split;
+  compute.seed = request.seed;
   compute.threads = c.threads;
   std::vector<std::string> states;
   return compute_results(parts, compute, *backend, states);

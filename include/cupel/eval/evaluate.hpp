@@ -36,6 +36,7 @@ struct EvalRequest {
   /// A metric is fitted, so that the rows of both halves of roles.calibration are needed whatever
   /// `split` says; evaluate() finds out from `metrics`.
   bool fits = false;
+  bool draws = false;  ///< scores are randomised: rows need keys, and ids are read
   std::string pos_label;
   std::vector<std::string> bfloat16_columns;
   bool intersect = false;

@@ -7,6 +7,7 @@
 
 #include "cupel/core/int.hpp"
 #include "cupel/math/curve.hpp"
+#include "cupel/metric/detail.hpp"
 #include "cupel/state/conformal.hpp"
 
 namespace cupel {
@@ -14,12 +15,36 @@ namespace cupel {
 /// Which order statistic of n calibration scores is the threshold; quantile_rank() says which.
 enum class QuantileRule : u8 { kExact, kNumpyHigher, kMapieCls, kMapieReg, kPuncc, kCrepes };
 
+/// Which calibration rows the score of a label of a row is measured against.
+enum class ConformalMode : u8 {
+  kMarginal,  ///< all
+  kClass,     ///< those with this label (Mondrian; Vovk 2012)
+  kGroup,     ///< those with the row's combination of group values
+  kCluster,   ///< those with a label of this label's cluster (Ding et al. 2023)
+  kWeighted,  ///< all, each by its likelihood ratio (Tibshirani et al. 2019)
+};
+
 /// What a metric of sets asks for.
 struct ConformalQuery {
   ConformalRule rule;
   Fraction alpha{1, 10};
   QuantileRule quantile = QuantileRule::kExact;
   bool argmax_if_empty = false;
+  ConformalMode mode = ConformalMode::kMarginal;
+  /// kCluster: a label of no cluster is in every set, instead of having the threshold of all.
+  bool null_infinite = false;
+  u64 seed = 0;  ///< kCluster: of the rows that the clusters are made from, and of their centres
+
+  /// Whether something is drawn for each row, so that rows need keys.
+  bool draws() const {
+    return rule.draw != ConformalDraw::kNone || mode == ConformalMode::kCluster;
+  }
+  /// The seed of all draws. Queries that draw nothing stay equal whatever the seed.
+  void set_seed(u64 drawn) {
+    rule.seed = rule.draw == ConformalDraw::kNone ? 0 : drawn;
+    seed = mode == ConformalMode::kCluster ? drawn : 0;
+  }
+  bool operator==(const ConformalQuery&) const = default;
 };
 
 /// The rank, from 1, of the threshold among n calibration scores in ascending order; 0: n is too
@@ -34,22 +59,59 @@ struct ConformalQuery {
 /// Libraries that compute K in doubles have K + 1 for some n, such as 99 at alpha = 0.45.
 i64 quantile_rank(QuantileRule rule, i64 n, Fraction alpha);
 
-/// The threshold of a query.
-struct ConformalThreshold {
+/// The threshold of one category of calibration rows.
+struct CategoryThreshold {
   i64 calibration_rows = 0;
   i64 rank = 0;  ///< among their scores, from 1; 0: too few of them
   i64 score = kEveryLabel;
+  bool operator==(const CategoryThreshold&) const = default;
 };
 
-/// What a metric of sets is given: the threshold of all calibration rows, and the sums of the other
-/// rows of the scope.
+/// Many thresholds in short: of categories, or of rows.
+struct ThresholdSpread {
+  i64 count = 0;
+  i64 infinite = 0;
+  i64 least = kEveryLabel;
+  i64 median = kEveryLabel;  ///< the lower one of an even count
+  i64 most = kEveryLabel;
+};
+
+/// The threshold of a query for the rows of a scope; `categories` where it has several.
+struct ConformalThreshold {
+  i64 calibration_rows = 0;
+  i64 rank = 0;  ///< among their scores, from 1; 0: too few of them, or not one threshold
+  i64 score = kEveryLabel;
+
+  ConformalMode mode = ConformalMode::kMarginal;
+  bool unseen = false;       ///< kGroup: no calibration row is like these, but there are others
+  bool zero_weight = false;  ///< kWeighted: there are calibration rows, but none has weight
+  /// Whether the coverage of future rows of this scope follows the law of the rank.
+  bool has_law = true;
+  /// kClass: [label]; kGroup: of the combinations in the scope, where there are several; kCluster:
+  /// [cluster], the last of the labels that are in none.
+  std::vector<CategoryThreshold> categories;
+  std::vector<Detail> names;  ///< [category] kGroup: its values by column
+  std::vector<i64> labels;    ///< [category] kCluster: how many labels it has
+  ThresholdSpread spread;     ///< of labels (kClass, kCluster), combinations, or rows
+  i64 clustering_rows = 0;    ///< kCluster: calibration rows that only clusters are made of
+
+  bool is_one() const {
+    return mode == ConformalMode::kMarginal ||
+           (mode == ConformalMode::kGroup && categories.empty());
+  }
+};
+
+/// What a metric of sets is given: the threshold, and the sums of the rows of the scope that are
+/// not for calibration.
 struct ConformalEvidence {
   const ConformalThreshold* threshold = nullptr;
   const SetSums* sums = nullptr;
   bool weighted = false;
+  u64 seed = 0;  ///< of what the query draws
 };
 
-/// What the command line chooses for all metrics of sets; empty: not given.
+/// What the command line chooses for all metrics of sets; empty: not given. A score may have
+/// options in parentheses: "raps(lambda=0.1,ties=group)".
 struct ConformalChoices {
   std::vector<std::string> scores;
   std::vector<std::string> alphas;
