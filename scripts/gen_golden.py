@@ -46,6 +46,8 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
+from golden import modes
+
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 MASS_UNIT = 2**40  # weights of the cases are multiples of 2^-40: masses are integers in this unit
 EPSILON = {"average": " rel=1e-14", "brier": " rel=1e-12", "auprc": " ulp=1"}
@@ -840,6 +842,28 @@ def of_sets(table, fit, others, metric, **options):
         return Fraction(hits if metric == "coverage" else sizes, len(others))
 
 
+def sets_by_mode(table, case, metric, wanted, **options):
+    """Sets whose scores are drawn, or whose thresholds are not those of all calibration rows."""
+    with localcontext() as context:
+        context.prec = 60
+        column, groups = option(case, "--calibration"), (option(case, "--group") or "").split(",")
+        options["seed"] = int(option(case, "--seed") or 0)
+        fit, others = [], []
+        for (y, values, mass), g in zip(table.fit_rows, table.fit_groups):
+            row = {"label": y, "masses": conformal_masses(table, values), "key": g.get("id"), "mass": mass,
+                   "group": tuple(str(g[c]) for c in groups if c)}  # fmt: skip
+            if g[column]:
+                fit.append(row)
+            elif all(str(g[c]) == text for c, text in wanted.items()):
+                others.append(row)
+        if table.weighted and options.get("mode") != "weighted":
+            raise Undefined("not_defined")
+        found = modes.value(fit, others, table.width or 2, metric, options, quantile_rank)
+        if isinstance(found, str):
+            raise Undefined(found)
+        return found
+
+
 # ---- averages -----------------------------------------------------------------------------------
 
 
@@ -1087,6 +1111,9 @@ def expected_lines(case):
                 add(metric + text + group, " rel=1e-10", lambda: fitted(table, halves, metric, **options))
             elif metric in OF_SETS:
                 wanted = dict(part.split(":") for part in group[7:].split(",")) if group else {}
+                if modes.OPTIONS & options.keys():
+                    add(metric + text + group, "", lambda: sets_by_mode(table, case, metric, wanted, **options))
+                    continue
                 fit, others = table.halves(case, {})[0], table.halves(case, wanted)[1]
                 add(metric + text + group, "", lambda: of_sets(table, fit, others, metric, **options))
             elif metric not in RANKING:
@@ -1785,11 +1812,105 @@ def sets():
     return cases
 
 
+def sets_by_modes():
+    """Conformal sets: ties, draws of given keys, thresholds by class, group, cluster and weight."""
+    classes, cal = "label:i64 probs[3]:f64 c:bool", "--calibration c"
+    few = "0 0.5 0.25 0.25 1\n1 0.25 0.5 0.25 1\n2 0.25 0.5 0.25 0"
+    drawing, scores = ("aps", "raps", "saps", "topk"), ("lac", "aps", "raps", "saps", "topk", "margin")
+
+    def wrong(name, description, metrics, text, options=cal):
+        return Case(name, description, metrics, classes, few, "multiclass", options, error=f"2 {text}")
+
+    def both(*options):
+        return ",".join(f"{metric}({text})" for text in options for metric in ("coverage", "set_size"))
+
+    cases = [
+        wrong("modes_draw_lac", "one minus p has no range to draw from", "coverage(randomised=row)", "nothing to draw with conformal=lac"),
+        wrong("modes_draw_margin", "nor has a margin", "coverage(conformal=margin,randomised=label)", "nothing to draw with conformal=margin"),
+        wrong("modes_unknown", "no such mode", "coverage(mode=classes)", "expected one of marginal, class"),
+        wrong("modes_null", "only clusters have a null cluster", "coverage(mode=class,null_cluster=inf)", "an option of mode=cluster"),
+        wrong("modes_no_group", "no groups to have thresholds", "coverage(mode=group)", "name the group columns with --group"),
+        wrong("modes_no_weight", "no likelihood ratios", "coverage(mode=weighted)", "name their column with --weight"),
+        wrong("modes_weighted_rank", "sums of weights have no rank", "coverage(mode=weighted,quantile=crepes)", "leave quantile out"),
+    ]  # fmt: skip
+    random = Random(20261202)
+
+    def rows_of(count, k, more, grid=16):
+        rows = []
+        for n in range(count):
+            y = skewed_class(random, k)
+            rows.append(f"{y} {simplex(random, y, k)} {int(random.random() < 0.5)} {more(n)}".strip())
+        return rows
+
+    cases.append(Case("modes_ties", "equal probabilities, one after the other and as a group",
+                      both(*(f"conformal={s},alpha={a},ties={t}" for s in scores for a in ("0.5", "0.3") for t in ("index", "group")),
+                           *(f"conformal={s},alpha=0.5,ties=group,randomised=row" for s in drawing)),
+                      "label:i64 probs[3]:f64 c:bool id:i64",
+                      "2 0.25 0.25 0.5 1 1\n0 0.375 0.375 0.25 1 2\n1 0.375 0.375 0.25 1 3\n1 0.125 0.4375 0.4375 1 4\n2 0.125 0.4375 0.4375 1 5\n"
+                      "0 0.5 0.5 0 0 6\n1 0.5 0.5 0 0 7\n2 0.5 0.5 0 0 8\n0 0.25 0.375 0.375 0 9\n1 0.25 0.375 0.375 0 10\n2 0.375 0.25 0.375 0 11",
+                      "multiclass", cal))  # fmt: skip
+    ids = list(range(5, 500, 3))
+    random.shuffle(ids)
+    cases.append(Case("modes_drawn", "110 rows, five classes: u of a row and of a row and label, by id and seed",
+                      both(*(f"conformal={s},alpha={a},randomised={how}" for s in drawing for a in ("0.1", "0.4") for how in ("row", "label")),
+                           "conformal=raps,alpha=0.2,lambda=0.125,k_reg=1,randomised=label,ties=group",
+                           "conformal=saps,alpha=0.7,lambda=0.05,randomised=row,empty=argmax",
+                           "conformal=aps,alpha=0.2,randomised=label,mode=class", "conformal=aps,alpha=0.2,randomised=row,mode=group"),
+                      "label:i64 probs[5]:f32 c:bool id:i64 g:str", rows_of(110, 5, lambda n: f"{ids[n]} {random.choice('aab')}"),
+                      "multiclass", f"{cal} --seed 77 --group g"))  # fmt: skip
+    cases.append(Case("modes_drawn_binary", "two classes of a logistic function, drawn", both(*(f"conformal={s},alpha=0.3,randomised=label" for s in drawing)),
+                      "label:u8 score:f64 c:bool id:i64",
+                      [f"{int(random.random() < 0.4)} {random.randrange(0, 257) / 256} {int(random.random() < 0.5)} {ids[n]}" for n in range(60)],
+                      options=cal))  # fmt: skip
+    rules = ("exact", "numpy_higher", "mapie_cls", "mapie_reg", "puncc", "crepes")
+    by_class = rows_of(130, 5, lambda n: "")
+    # The last class has no calibration row, the one before it too few.
+    by_class = [r if r[0] not in "34" else r[:-1] + str(int(r[0] == "3" and n % 3 == 0)) for n, r in enumerate(by_class)]
+    cases.append(Case("modes_class", "thresholds by class; one is rare in the calibration rows, one is not there",
+                      both(*(f"conformal={s},alpha={a},mode=class" for s in scores for a in ("0.1", "0.3")),
+                           *(f"quantile={r},alpha={a},mode=class" for r in rules[1:] for a in ("0.1", "0.25")),
+                           "conformal=aps,alpha=0.6,mode=class,empty=argmax", "alpha=0.7,mode=class,empty=argmax"),
+                      "label:i64 probs[5]:f32 c:bool", by_class, "multiclass", cal))  # fmt: skip
+    # Combinations (b, 2) and (c, 1) are never for calibration; -1 is unknown, and a combination of its own.
+    by_group = []
+    for r in rows_of(140, 3, lambda n: f"{random.choice('aaabbc')} {random.choice((1, 1, 2, -1))}"):
+        words = r.split()
+        words[4] = "0" if words[5:] in (["b", "2"], ["c", "1"]) else words[4]
+        by_group.append(" ".join(words))
+    cases.append(Case("modes_group", "thresholds by combination of two columns; two combinations are not in the calibration rows",
+                      both(*(f"conformal={s},alpha=0.2,mode=group" for s in scores), *(f"quantile={r},alpha=0.1,mode=group" for r in rules),
+                           "conformal=raps,lambda=0.1,k_reg=1,alpha=0.3,mode=group,ties=group"),
+                      "label:i64 probs[3]:f64 c:bool g:str h:i64", by_group, "multiclass", f"{cal} --group g,h --intersect"))  # fmt: skip
+    weights = ("0", "0.5", "1", "1.25", "2", "0.0000152587890625", "3.75")
+    cases.append(Case("modes_weighted", "likelihood ratios of both halves, some of them 0: each row has its own threshold",
+                      both(*(f"conformal={s},alpha={a},mode=weighted" for s in scores for a in ("0.1", "0.35")),
+                           "conformal=aps,alpha=0.25,mode=weighted,empty=argmax", "conformal=lac,alpha=0.1"),
+                      "label:i64 probs[4]:f32 c:bool weight:f64 g:str", rows_of(90, 4, lambda n: f"{random.choice(weights)} {random.choice('ab')}"),
+                      "multiclass", f"{cal} --group g"))  # fmt: skip
+    cases.append(Case("modes_weighted_zero", "no calibration row has weight", "coverage(mode=weighted),set_size(mode=weighted)",
+                      classes + " weight:f32", "0 0.5 0.25 0.25 1 0\n1 0.25 0.5 0.25 0 2", "multiclass", cal))  # fmt: skip
+    cases.append(Case("modes_nothing", "no calibration rows", both("mode=class", "mode=group", "mode=cluster"), classes + " g:str id:i64",
+                      "0 0.5 0.25 0.25 0 a 1\n1 0.25 0.5 0.25 0 b 2", "multiclass", f"{cal} --group g"))  # fmt: skip
+    clustered = []
+    for n in range(470):
+        y, p = n % 7, random.randrange(600, 800) if n % 7 in (0, 2, 5) else random.randrange(60, 250)
+        cuts = sorted(random.randrange(1024 - p + 1) for _ in range(5))
+        rest = [b - a for a, b in zip([0, *cuts], [*cuts, 1024 - p])]
+        cells = [*rest[:y], p, *rest[y:]]
+        clustered.append(f"{y} {' '.join(str(v / 1024) for v in cells)} {int(n % 8 != 0)} {n * 7 + 3}")
+    cases.append(Case("modes_cluster", "three easy classes and four hard ones: two clusters, and a class with too few rows in the share for clusters",
+                      both(*(f"conformal={s},alpha=0.25,mode=cluster{rare}" for s in ("lac", "aps") for rare in ("", ",null_cluster=inf"))),
+                      "label:i64 probs[7]:f64 c:bool id:i64", clustered, "multiclass", f"{cal} --seed 6"))  # fmt: skip
+    cases.append(Case("modes_no_clusters", "too few rows for clusters: all have the threshold of all rows", both("alpha=0.2,mode=cluster,conformal=aps"),
+                      "label:i64 probs[3]:f64 c:bool id:i64", rows_of(60, 3, lambda n: str(n * n)), "multiclass", cal))  # fmt: skip
+    return cases
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
-                of_second_moments, calibrated_in_order, of_pairs, fits, sets)  # fmt: skip
+                of_second_moments, calibrated_in_order, of_pairs, fits, sets, sets_by_modes)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

@@ -89,11 +89,11 @@ struct ConformalThreshold {
   bool has_law = true;
   /// kClass: [label]; kGroup: of the combinations in the scope, where there are several; kCluster:
   /// [cluster], the last of the labels that are in none.
-  std::vector<CategoryThreshold> categories;
-  std::vector<Detail> names;  ///< [category] kGroup: its values by column
-  std::vector<i64> labels;    ///< [category] kCluster: how many labels it has
-  ThresholdSpread spread;     ///< of labels (kClass, kCluster), combinations, or rows
-  i64 clustering_rows = 0;    ///< kCluster: calibration rows that only clusters are made of
+  std::vector<CategoryThreshold> categories{};
+  std::vector<Detail> names{};  ///< [category] kGroup: its values by column
+  std::vector<i64> labels{};    ///< [category] kCluster: how many labels it has
+  ThresholdSpread spread{};     ///< of labels (kClass, kCluster), combinations, or rows
+  i64 clustering_rows = 0;      ///< kCluster: calibration rows that only clusters are made of
 
   bool is_one() const {
     return mode == ConformalMode::kMarginal ||
