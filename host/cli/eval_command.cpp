@@ -53,7 +53,7 @@ void EvalArguments::declare(Arguments& arguments) {
                  "of multiclass logits: f64, or f32 (faster, to about 1e-6)");
   arguments.section("conformal sets (coverage, set_size; with --calibration)");
   arguments.list("--conformal", "S,..", request.conformal.scores,
-                 "lac, aps, raps, saps, topk, margin");
+                 "lac, aps, raps, saps, topk, margin, with options: 'aps(mode=class)'");
   arguments.list("--alpha", "A,..", request.conformal.alphas, "shares that may be missed (0.1)");
   arguments.text("--quantile", "Q", request.conformal.quantile,
                  "exact, numpy_higher, mapie_cls, mapie_reg, puncc, crepes");

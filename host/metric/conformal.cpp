@@ -58,22 +58,38 @@ class Coverage final : public SetMetric {
             "class index), not randomised: lac 1 - p; aps the sum of p up to and including r; raps "
             "aps + lambda max(0, r - k_reg); saps largest p + lambda (r - 1); topk r; margin "
             "largest p of the other labels - p. Probabilities are rounded once, to 2^-48; binary "
-            "rows have the two classes 1 - p and p. quantile= takes another order statistic: "
-            "numpy_higher k + 1 (n for k = n), mapie_cls, mapie_reg, puncc, crepes. details: qhat, "
-            "its rank, Clopper and Pearson's 95 % interval of the value, and mean, 5 and 95 % "
-            "quantiles of Beta(k, n + 1 - k), which the coverage of future rows follows where "
-            "scores are distinct",
+            "rows have the two classes 1 - p and p. ties=group gives equal probabilities the last "
+            "of their ranks and their sum. randomised: u in [0, 1) of a row, or of a row and "
+            "label, drawn by --seed and the row's id: aps and raps - u p, topk - u, saps largest p "
+            "+ lambda (r - 2 + u), of rank 1 u p. mode: the calibration rows that a label is "
+            "measured against, marginal all; class those with this label; group those with the "
+            "row's values of all --group columns; cluster those with a label whose scores are "
+            "alike (k-means of quantiles of scores, made from a share of the calibration rows); "
+            "weighted all, each by its weight, the likelihood ratio of test to calibration rows: "
+            "qhat of a row is the smallest score up to which they have 1 - alpha of all weight, "
+            "the row's own included. quantile= takes another order statistic: numpy_higher k + 1 "
+            "(n for k = n), mapie_cls, mapie_reg, puncc, crepes. details: qhat and its rank, or "
+            "thresholds, of each category and in short; Clopper and Pearson's 95 % interval of the "
+            "value; and, of one threshold for all rows, mean, 5 and 95 % quantiles of Beta(k, n + "
+            "1 - k), which the coverage of future rows follows where scores are distinct",
         .edge_cases =
             "k > n: qhat is inf and every set holds all labels, details.qhat_reason says "
-            "too_few_calibration; no calibration rows: the value is undefined, "
-            "too_few_calibration; "
+            "too_few_calibration; of one category: its label, or all labels of its rows, which "
+            "details.qhats.infinite and unseen count; a class too rare for a cluster has the qhat "
+            "of all rows, or with null_cluster=inf is in every set; no calibration rows: the value "
+            "is undefined, too_few_calibration; no weight there: zero_weight; "
             "no other rows: empty; probabilities outside [0, 1] or rows that do not sum to 1: "
-            "not_probability; weighted rows: not_defined. A group's rows are judged by the qhat of "
-            "all calibration rows. Without --calibration: an error",
+            "not_probability; weighted rows: not_defined but under mode=weighted. A group's rows "
+            "are judged by the qhat of all calibration rows but under mode=group. randomised of "
+            "lac or margin, mode=group without --group, mode=weighted without weights, and no "
+            "--calibration: an error",
         .equals =
-            "torchcp's SplitPredictor with randomized=False (k-th score); the tutorial's "
+            "torchcp's SplitPredictor with randomized=False (k-th score), its "
+            "ClassConditionalPredictor mode=class; the tutorial's "
             "numpy.quantile(scores, k / n, method='higher') is quantile=numpy_higher",
-        .source = "Vovk et al. 2005; Angelopoulos and Bates 2021",
+        .source =
+            "Vovk et al. 2005; Angelopoulos and Bates 2021; modes: Vovk 2012, Ding et al. 2023, "
+            "Tibshirani et al. 2019",
         .example =
             "cupel eval data/digits_logits_f16.npz --calibration 0.5 --metrics coverage "
             "--conformal lac,aps --alpha 0.1,0.05",
@@ -115,8 +131,8 @@ class SetSize final : public SetMetric {
         .equals = "torchcp's average_size; the mean of MAPIE's y_pis.sum(axis=1)",
         .source = "Vovk et al. 2005; Sadinle, Lei, Wasserman 2019",
         .example =
-            "cupel eval data/digits_logits_f16.npz --calibration 0.5 --metrics "
-            "'set_size(conformal=raps,alpha=0.05,lambda=0.1,k_reg=1)'",
+            "cupel eval data/digits_logits_f16.npz --calibration 0.5 --metrics set_size "
+            "--conformal 'lac(mode=class),raps(lambda=0.1,k_reg=1,randomised=row)' --alpha 0.05",
         .direction = Direction::kLower,
         .in_unit_interval = false,
         .tasks = {Task::kBinary, Task::kMulticlass},

@@ -56,6 +56,37 @@ TEST(ConformalScore, ExampleK) {
             (std::vector<i64>{2 * kRankOne, 3 * kRankOne, kRankOne, 4 * kRankOne}));
 }
 
+// u = .4 of example K; saps counts from the low end, aps from the high end.
+TEST(ConformalScore, ExampleKDrawn) {
+  const std::vector<std::vector<double>> rows{
+      {.5, .3, .15, .05}, {.1, .6, .2, .1}, {.25, .25, .4, .1}};
+  const auto u = static_cast<u64>(.4 * 0x1p48);
+  const struct {
+    ConformalRule rule;
+    std::vector<std::vector<double>> expected;
+  } cases[]{
+      {{ConformalScore::kAps, 0, 0, ConformalTies::kIndex, ConformalDraw::kRow},
+       {{.3, .68, .89, .98}, {.86, .36, .72, .96}, {.55, .8, .24, .96}}},
+      {{ConformalScore::kSaps, 56294995342131, 0, ConformalTies::kIndex, ConformalDraw::kRow},
+       {{.2, .58, .78, .98}, {.88, .24, .68, 1.08}, {.48, .68, .16, .88}}},
+      {{ConformalScore::kTopK, 0, 0, ConformalTies::kIndex, ConformalDraw::kRow},
+       {{.6, 1.6, 2.6, 3.6}, {2.6, .6, 1.6, 3.6}, {1.6, 2.6, .6, 3.6}}},
+  };
+  for (const auto& [rule, expected] : cases) {
+    const double unit = rule.score == ConformalScore::kTopK ? 0x1p-32 : 0x1p-48;
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const std::vector<i64> masses = masses_of(rows[r]);
+      const auto row = [&](i64 j) { return masses[static_cast<std::size_t>(j)]; };
+      for (i64 label = 0; label < 4; ++label) {
+        const ScoreRange range = score_range(rule, label_place(row, 4, label), row_largest(row, 4));
+        EXPECT_NEAR(static_cast<double>(drawn_score(rule, range, u)) * unit,
+                    expected[r][static_cast<std::size_t>(label)], 4 * unit)
+            << static_cast<int>(rule.score) << " row " << r << " label " << label;
+      }
+    }
+  }
+}
+
 // Would catch a size that disagrees with the scores at a threshold: on one, beside one, at ties.
 TEST(ConformalScore, SizesCountTheLabelsUpToTheThreshold) {
   std::mt19937_64 random(11);

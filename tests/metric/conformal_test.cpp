@@ -97,6 +97,31 @@ TEST(WithConformal, CombinesWhatWasNotGiven) {
             "coverage:topk:0.3:exact:keep");
 }
 
+// Scores with options of their own, cut at commas as the command line does.
+TEST(WithConformal, ScoresMayHaveOptions) {
+  const auto specs = with_conformal(
+      *parse_metrics("coverage,set_size(ties=index)"),
+      {{"aps", "raps(lambda=0.1", "k_reg=1", "ties=group", "alpha=0.2)"}, {"0.1", "0.3"}, "", ""});
+  ASSERT_TRUE(specs.ok()) << specs.error().text();
+  ASSERT_EQ(specs->size(), 6u);
+  for (const std::size_t i : {2u, 5u}) {
+    const Options& options = (*specs)[i].options;
+    EXPECT_EQ(options.text("conformal"), "raps");
+    EXPECT_EQ(options.text("alpha"), "0.2");
+    EXPECT_EQ(options.text("lambda"), "0.1");
+    EXPECT_EQ(options.text("k_reg"), "1");
+    EXPECT_EQ(options.text("ties"), i == 2 ? "group" : "index");  // its own comes first
+  }
+  EXPECT_EQ((*specs)[1].options.text("alpha"), "0.3");
+  EXPECT_EQ((*specs)[1].options.text("ties"), "index");
+  EXPECT_EQ(texts_of("coverage", {{"raps(lambda=0.1"}, {}, "", ""}),
+            "'(' without ')' in 'raps(lambda=0.1'");
+  EXPECT_EQ(texts_of("coverage", {{"raps(lamda=0.1)"}, {}, "", ""}),
+            "'coverage' has no option 'lamda'; did you mean 'lambda'?");
+  EXPECT_EQ(texts_of("coverage", {{"aps(row)"}, {}, "", ""}),
+            "option 'row' of 'aps' has no value; write name=value");
+}
+
 TEST(WithConformal, RefusesWithTheNextStep) {
   EXPECT_EQ(texts_of("coverage", {{"asp"}, {}, "", ""}),
             "unknown --conformal 'asp', did you mean 'aps'?");
@@ -153,6 +178,30 @@ TEST(Coverage, TellsIntervalAndLaw) {
   EXPECT_EQ(number(law, "mean"), 901. / 1001);
   EXPECT_NEAR(number(law, "q05"), 0.884075488583474, 1e-12);
   EXPECT_NEAR(number(law, "q95"), 0.9152152323315307, 1e-12);
+}
+
+// Results say how ties rank, what is drawn and by which seed, given or not.
+TEST(Coverage, ParamsNameWhatTakesEffect) {
+  const auto params = [](const char* text) {
+    const MetricSpec spec = parse_metrics(text)->front();
+    Evidence evidence;
+    evidence.conformal.seed = 7;
+    std::string shown;
+    for (const auto& [name, value] : spec.metric->params(spec.options, evidence)) {
+      const auto* word = std::get_if<std::string>(&value.held());
+      if (word != nullptr) shown += name + "=" + *word + " ";
+      if (name == "seed") shown += "seed=" + std::to_string(std::get<i64>(value.held()));
+    }
+    return shown;
+  };
+  EXPECT_EQ(params("coverage"),
+            "conformal=lac quantile=exact empty=keep ties=index randomised=none mode=marginal ");
+  EXPECT_EQ(params("coverage(conformal=aps,randomised=label,ties=group)"),
+            "conformal=aps quantile=exact empty=keep ties=group randomised=label mode=marginal "
+            "seed=7");
+  EXPECT_EQ(params("set_size(mode=cluster)"),
+            "conformal=lac quantile=exact empty=keep ties=index randomised=none mode=cluster "
+            "null_cluster=marginal seed=7");
 }
 
 TEST(SetSize, TellsSizesMedianAndEmptySets) {
