@@ -19,6 +19,14 @@ void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
   arguments.text("--score", "X", roles.score, "one score per row: binary");
   arguments.text("--probs", "X", roles.probs, "one probability per class and row");
   arguments.text("--logits", "X", roles.logits, "logits, ranked by their softmax");
+  arguments.text("--pred", "X", roles.pred, "regression: predictions; found as pred, y_pred, ..");
+  arguments.text("--sigma", "X", roles.sigma, "regression: scale of the residuals, above 0");
+  arguments.text("--lower", "X", roles.lower, "regression: lower ends of intervals");
+  arguments.text("--upper", "X", roles.upper, "regression: upper ends of intervals");
+  arguments.text("--threshold-column", "X", roles.threshold,
+                 "regression: what a label has to exceed to be worth selecting");
+  arguments.text("--loss", "X", roles.loss, "risk: losses, a row at L values of lambda");
+  arguments.text("--lambdas", "X", roles.lambdas, "risk: these L values");
   arguments.text("--weight", "X", roles.weight, "sample weights");
   arguments.text("--id", "X", roles.id, "row ids for whatever is drawn at random");
   arguments.list("--group", "X[,Y]", roles.groups, "values per group of these columns too");
@@ -27,14 +35,16 @@ void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
                  "a group value that means unknown, besides -1 and empty");
   arguments.text("--calibration", "X", roles.calibration,
                  "a boolean column, or a fraction of rows");
-  arguments.text("--task", "T", task, "binary, multiclass or multilabel; follows from the columns");
+  arguments.text("--task", "T", task,
+                 "binary, multiclass, multilabel, regression or risk; follows from the columns");
   arguments.text("--pos-label", "V", request.pos_label, "the label that counts as positive");
   arguments.list("--dtype", "X=bf16", dtypes, "column X holds bfloat16");
 }
 
 Result<void> ColumnArguments::apply(const Arguments& arguments, EvalRequest& request) const {
   if (arguments.given("--task")) {
-    const std::vector<Task> tasks = {Task::kBinary, Task::kMulticlass, Task::kMultilabel};
+    const std::vector<Task> tasks = {Task::kBinary, Task::kMulticlass, Task::kMultilabel,
+                                     Task::kRegression, Task::kRisk};
     std::vector<std::string> names;
     for (const Task known : tasks) names.emplace_back(task_name(known));
     const auto chosen = parse_choice("task", task, names);

@@ -15,6 +15,7 @@
 #include "cupel/backend/backend.hpp"
 #include "cupel/core/buffer.hpp"
 #include "cupel/eval/evaluate.hpp"
+#include "cupel/state/regression.hpp"
 #include "eval/roles.hpp"
 
 namespace cupel {
@@ -51,6 +52,12 @@ struct PreparedTable {
   Buffer<u64> row_keys;  ///< with request.draws, where a row's key is not its position
   Buffer<std::byte> scores;
   Buffer<std::byte> normalized;  ///< rows divided by their sums, where that was asked for
+
+  // Of a regression or a risk task: the rows; `view` has the task, rows, classes and cells alone.
+  std::optional<RegressionView> regression;
+  std::optional<RiskView> risk;
+  std::vector<Buffer<double>> numbers;  ///< columns that could not be used where they lie
+  Buffer<u64> row_keys;
 };
 
 /// Loads the bound columns and prepares them. `first_row` is the position of the dump's first row

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
+#include <tuple>
 
 namespace cupel {
 namespace {
@@ -25,6 +27,13 @@ const std::vector<RoleNames>& role_table() {
       {Role::kId, "id", {"id"}},
       {Role::kGroup, "group", {}},
       {Role::kCalibration, "calibration", {}},
+      {Role::kPred, "pred", {"pred", "prediction", "predictions", "y_pred"}},
+      {Role::kSigma, "sigma", {"sigma", "std", "scale"}},
+      {Role::kLower, "lower", {"lower", "lo", "y_lower"}},
+      {Role::kUpper, "upper", {"upper", "hi", "y_upper"}},
+      {Role::kThreshold, "threshold", {"threshold"}},
+      {Role::kLoss, "loss", {"loss", "losses"}},
+      {Role::kLambdas, "lambdas", {"lambda", "lambdas"}},
   };
   return kTable;
 }
@@ -47,17 +56,24 @@ class Binder {
   Binder(Dump& dump, const EvalRequest& request) : dump_(dump), request_(request) {}
 
   Result<Binding> run() {
-    if (auto bound = bind_scores(); !bound) return bound.error();
-    auto label = required(Role::kLabel, request_.roles.label);
-    if (!label) return label.error();
-    binding_.label = *label;
+    auto kind = find_kind();
+    if (!kind) return kind.error();
+    if (*kind == Kind::kScores) {
+      if (auto bound = bind_scores(); !bound) return bound.error();
+    }
+    if (*kind != Kind::kRisk) {
+      auto label = required(Role::kLabel, request_.roles.label);
+      if (!label) return label.error();
+      binding_.label = *label;
+    }
     if (auto done = bind_optional(Role::kWeight, request_.roles.weight, binding_.weight); !done) {
       return done.error();
     }
     // Only random draws follow the row id, so it is read only where one is made.
     const bool splits = request_.fits || request_.split != RowSplit::kAll;
     const bool draws = request_.draws || (splits && is_fraction(request_.roles.calibration));
-    if (draws) {
+    const bool asked = *kind == Kind::kRegression && !request_.roles.id.empty();
+    if (draws || asked) {
       if (auto done = bind_optional(Role::kId, request_.roles.id, binding_.id); !done) {
         return done.error();
       }
@@ -72,12 +88,42 @@ class Binder {
       if (!column) return column.error();
       binding_.groups.push_back(*column);
     }
-    if (auto inferred = infer_task(); !inferred) return inferred.error();
+    const auto inferred = *kind == Kind::kScores       ? infer_task()
+                          : *kind == Kind::kRegression ? bind_regression()
+                                                       : bind_risk();
+    if (!inferred) return inferred.error();
     if (auto checked = check_lengths(); !checked) return checked.error();
     return std::move(binding_);
   }
 
  private:
+  enum class Kind : u8 { kScores, kRegression, kRisk };
+
+  /// By --task, else by the options that name columns, else by the names of columns.
+  Result<Kind> find_kind() {
+    const ColumnRoles& roles = request_.roles;
+    if (request_.task == Task::kRegression) return Kind::kRegression;
+    if (request_.task == Task::kRisk) return Kind::kRisk;
+    if (request_.task) return Kind::kScores;
+    const auto any = [](std::initializer_list<const std::string*> names) {
+      return std::any_of(names.begin(), names.end(),
+                         [](const auto* name) { return !name->empty(); });
+    };
+    if (any({&roles.score, &roles.probs, &roles.logits})) return Kind::kScores;
+    if (any({&roles.pred, &roles.lower, &roles.upper})) return Kind::kRegression;
+    if (any({&roles.loss})) return Kind::kRisk;
+    const auto holds = [&](std::initializer_list<Role> wanted) {
+      return std::any_of(wanted.begin(), wanted.end(), [&](Role role) {
+        const auto& names = role_table()[static_cast<std::size_t>(role)].usual;
+        return std::any_of(names.begin(), names.end(),
+                           [&](auto name) { return find_array(dump_, name).has_value(); });
+      });
+    };
+    if (holds({Role::kScore, Role::kProbs, Role::kLogits})) return Kind::kScores;
+    if (holds({Role::kPred, Role::kLower, Role::kUpper})) return Kind::kRegression;
+    return holds({Role::kLoss}) ? Kind::kRisk : Kind::kScores;
+  }
+
   Error input(std::string what, std::string hint) const {
     return input_error(dump_.path(), std::move(what), std::move(hint));
   }
@@ -184,12 +230,88 @@ class Binder {
                  "name one with --score, --probs or --logits");
   }
 
+  static std::string described(const ArrayInfo& info) {
+    return fmt::format("'{}' [{}]", info.name, fmt::join(info.shape, ","));
+  }
+
+  Result<void> bind_regression() {
+    const ColumnRoles& roles = request_.roles;
+    for (const auto& [role, name, column] :
+         {std::tuple{Role::kPred, &roles.pred, &binding_.pred},
+          std::tuple{Role::kSigma, &roles.sigma, &binding_.sigma},
+          std::tuple{Role::kLower, &roles.lower, &binding_.lower},
+          std::tuple{Role::kUpper, &roles.upper, &binding_.upper},
+          std::tuple{Role::kThreshold, &roles.threshold, &binding_.threshold}}) {
+      if (auto done = bind_optional(role, *name, *column); !done) return done.error();
+    }
+    if (binding_.lower.has_value() != binding_.upper.has_value()) {
+      const bool has_lower = binding_.lower.has_value();
+      return input(
+          fmt::format("'{}' is the {} end of intervals, and no array is the other; it has {}",
+                      (has_lower ? binding_.lower : binding_.upper)->info().name,
+                      has_lower ? "lower" : "upper", list_arrays(dump_)),
+          fmt::format("name it with --{}", has_lower ? "upper" : "lower"));
+    }
+    if (!binding_.pred && !binding_.lower) {
+      return input("no array for predictions or intervals; it has " + list_arrays(dump_),
+                   "name them with --pred, or --lower and --upper");
+    }
+    binding_.task = Task::kRegression;
+    binding_.rows = binding_.label.info().rows();
+    binding_.classes = 1;
+    bool real = false;
+    for (const auto* column : {&binding_.pred, &binding_.lower, &binding_.upper}) {
+      real = real || (*column && is_float((*column)->info().dtype));
+    }
+    real = real || is_float(binding_.label.info().dtype);
+    if (!request_.task && !real) {
+      return input(fmt::format("label '{}' and '{}' are integers: classes or numbers",
+                               binding_.label.info().name,
+                               (binding_.pred ? binding_.pred : binding_.lower)->info().name),
+                   "say --task regression for numbers, or name scores with --score or --probs");
+    }
+    if (binding_.pred && binding_.pred->info().shape.size() == 2) {
+      binding_.classes = binding_.pred->info().cols();
+      if (binding_.classes < 1 || binding_.classes > 65'535) {
+        return input(fmt::format("predictions {} have no column, or more than 65,535",
+                                 described(binding_.pred->info())),
+                     "give a column for each model");
+      }
+    }
+    return {};
+  }
+
+  Result<void> bind_risk() {
+    auto loss = required(Role::kLoss, request_.roles.loss);
+    if (!loss) return loss.error();
+    binding_.loss = *loss;
+    if (auto done = bind_optional(Role::kLambdas, request_.roles.lambdas, binding_.lambdas);
+        !done) {
+      return done.error();
+    }
+    const ArrayInfo& info = loss->info();
+    if (info.shape.size() != 2 || info.cols() < 1) {
+      return input(fmt::format("losses {} are not one row of losses each", described(info)),
+                   "a risk task takes [n,L]: the losses at L values of lambda");
+    }
+    binding_.task = Task::kRisk;
+    binding_.rows = info.rows();
+    binding_.classes = info.cols();
+    if (binding_.lambdas) {
+      const ArrayInfo& lambdas = binding_.lambdas->info();
+      if (lambdas.shape.size() != 1 || lambdas.rows() != binding_.classes) {
+        return input_error(
+            binding_.lambdas->dump->path(),
+            fmt::format("lambdas {} do not fit losses {}", described(lambdas), described(info)),
+            "give one value of lambda for each column of the losses");
+      }
+    }
+    return {};
+  }
+
   Result<void> infer_task() {
     const ArrayInfo& score = binding_.score.info();
     const ArrayInfo& label = binding_.label.info();
-    const auto described = [](const ArrayInfo& info) {
-      return fmt::format("'{}' [{}]", info.name, fmt::join(info.shape, ","));
-    };
     binding_.logits = binding_.score.role == Role::kLogits;
     const std::size_t score_dims = score.shape.size();
     const std::size_t label_dims = label.shape.size();
@@ -233,7 +355,9 @@ class Binder {
   }
 
   Result<void> check_lengths() {
-    for (const BoundColumn* column : binding_.columns()) {
+    const std::vector<const BoundColumn*> columns = binding_.columns();
+    for (const BoundColumn* column : columns) {
+      if (column->role == Role::kLambdas) continue;  // its length is that of a row of losses
       const ArrayInfo& info = column->info();
       if (info.shape.empty()) {
         return input_error(column->dump->path(),
@@ -243,10 +367,14 @@ class Binder {
       if (info.rows() != binding_.rows) {
         return input_error(column->dump->path(),
                            fmt::format("'{}' has {} rows, '{}' has {}", info.name, info.rows(),
-                                       binding_.score.info().name, binding_.rows),
+                                       columns.front()->info().name, binding_.rows),
                            "all columns need the same length");
       }
-      const bool matrix_allowed = column->role <= Role::kLogits;
+      const bool matrix_allowed = column->role == Role::kLabel
+                                      ? binding_.task == Task::kMultilabel
+                                      : column->role <= Role::kLogits ||
+                                            column->role == Role::kLoss ||
+                                            (column->role == Role::kPred && info.shape.size() == 2);
       if (!matrix_allowed && info.shape.size() != 1) {
         return input_error(
             column->dump->path(),
@@ -267,11 +395,20 @@ class Binder {
 std::string_view role_name(Role role) { return role_table()[static_cast<std::size_t>(role)].name; }
 
 std::vector<const BoundColumn*> Binding::columns() const {
-  std::vector<const BoundColumn*> all{&score, &label};
-  if (weight) all.push_back(&*weight);
-  if (id) all.push_back(&*id);
-  if (calibration) all.push_back(&*calibration);
+  std::vector<const BoundColumn*> all;
+  for (const BoundColumn* column : {&score, &label}) {
+    if (column->dump != nullptr) all.push_back(column);
+  }
+  const auto add = [&](std::initializer_list<const std::optional<BoundColumn>*> columns) {
+    for (const auto* column : columns) {
+      if (*column) all.push_back(&**column);
+    }
+  };
+  // A risk task has neither score nor label, and its losses say how many rows there are.
+  if (all.empty()) add({&loss});
+  add({&weight, &id, &calibration});
   for (const BoundColumn& group : groups) all.push_back(&group);
+  add({&pred, &sigma, &lower, &upper, &threshold, &lambdas});
   return all;
 }
 

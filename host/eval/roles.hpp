@@ -13,7 +13,23 @@
 
 namespace cupel {
 
-enum class Role : u8 { kLabel, kScore, kProbs, kLogits, kWeight, kId, kGroup, kCalibration };
+enum class Role : u8 {
+  kLabel,
+  kScore,
+  kProbs,
+  kLogits,
+  kWeight,
+  kId,
+  kGroup,
+  kCalibration,
+  kPred,
+  kSigma,
+  kLower,
+  kUpper,
+  kThreshold,
+  kLoss,
+  kLambdas
+};
 std::string_view role_name(Role role);
 
 /// One array and the dump that holds it.
@@ -30,22 +46,28 @@ struct BoundColumn {
 struct Binding {
   Task task = Task::kBinary;
   bool logits = false;
-  i64 classes = 2;
+  i64 classes = 2;  ///< of regression the models of `pred`, of risk the values of lambda
   i64 rows = 0;
-  BoundColumn score;
-  BoundColumn label;
+  BoundColumn score;  ///< no dump: a regression or a risk task
+  BoundColumn label;  ///< no dump: a risk task
   std::optional<BoundColumn> weight;
   std::optional<BoundColumn> id;
   std::optional<BoundColumn> calibration;
   std::vector<BoundColumn> groups;
+  std::optional<BoundColumn> pred, sigma, lower, upper, threshold;  ///< of regression
+  std::optional<BoundColumn> loss, lambdas;                         ///< of risk
   std::vector<std::unique_ptr<Dump>> side_files;
 
+  /// Those that are there: score, label, weight, id, calibration, groups, then the others.
   std::vector<const BoundColumn*> columns() const;
 };
 
 /// Finds label, scores and whatever else the request names, infers the task, and checks that
-/// lengths agree. Errors: kInput naming what is missing or ambiguous and what is there; kUsage
-/// where the options contradict each other.
+/// lengths agree. Without --task, scores make a classification task of a dump; else `pred`, `lower`
+/// or `upper` with a label, one of them not integers, make it regression; else `loss` makes it
+/// risk; an option that names a column of one of these comes before columns found by name. Errors:
+/// kInput naming what is missing or ambiguous and what is there; kUsage where the options
+/// contradict each other.
 Result<Binding> bind_roles(Dump& dump, const EvalRequest& request);
 
 /// Whether the value of --calibration is a number, and so a share of the rows, not a column.

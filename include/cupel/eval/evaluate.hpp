@@ -24,7 +24,9 @@ enum class RowSplit : u8 { kAll, kTest, kCalibration };
 struct ColumnRoles {
   std::string label, score, probs, logits, weight, id;
   std::vector<std::string> groups;
-  std::string calibration;  ///< a boolean column, or a fraction in (0, 1)
+  std::string calibration;                           ///< a boolean column, or a fraction in (0, 1)
+  std::string pred, sigma, lower, upper, threshold;  ///< of a regression task
+  std::string loss, lambdas;                         ///< of a risk task
 };
 
 struct EvalRequest {
