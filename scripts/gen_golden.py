@@ -12,7 +12,7 @@ the same bytes on every machine.
 The format of a case, UTF-8 text:
 
     # name: example_a                      comments; name and description are always there
-    task binary                            binary | multiclass | multilabel
+    task binary                            binary | multiclass | multilabel | regression
     metrics auroc,auprc(method=trapezoid)  as for `cupel eval --metrics`
     options --group g --by-class           optional, as on the command line
     columns label:u8 probs[3]:f32 g:str    bool, u8, i32, i64, f16, bf16, f32, f64, str; [k]: k columns
@@ -26,7 +26,7 @@ The format of a case, UTF-8 text:
 
 A decimal is read as a double, then rounded to the dtype of its column. Of `p/q` both are below 2^53
 or q is a power of two, hence double(p)/double(q) is the correctly rounded value: where the exact rational is
-longer, its correctly rounded double is written as a rational. Without a tolerance the result must be ==;
+longer, its correctly rounded double is written as a rational, an infinite value as 1/0. Without a tolerance the result must be ==;
 `ulp=1`: at most one unit in the last place away; `rel=x`: relative error at most x. The average is
 named beside the metric, not among its options. `group=g:a,h:b` is an intersection, `xauc group=g:a|b` is positives
 of a against negatives of b.
@@ -47,6 +47,7 @@ from pathlib import Path
 from random import Random
 
 from golden import modes
+import golden_regression
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 MASS_UNIT = 2**40  # weights of the cases are multiples of 2^-40: masses are integers in this unit
@@ -1137,6 +1138,52 @@ def expected_lines(case):
     return lines
 
 
+def regression_lines(case):
+    """Every expected line of a regression case: overall, then the groups."""
+    columns = [Column(c) for c in case.columns.split()]
+    rows = []
+    for line in case.rows:
+        cells = line.split()
+        row = {c.name: round_to(c.dtype, t) for c, t in zip(columns, cells)}
+        numbers = [v for v in row.values() if not isinstance(v, str)]
+        good = all(map(math.isfinite, numbers)) and row.get("sigma", 1) > 0
+        good = good and row.get("lower", 0) <= row.get("upper", math.inf)
+        assert good or "--nan drop" in case.options, line
+        if good:
+            rows.append({k: v if isinstance(v, str) else v if k == "c" else float(v) for k, v in row.items()})
+            rows[-1]["text"] = {c.name: str(row[c.name]) for c in columns}
+    named = option(case, "--group").split(",") if "--group" in case.options else []
+    half, split = option(case, "--calibration"), option(case, "--split")
+    segments = [("", {})]
+    attributes = [[c] for c in named] + ([named] if "--intersect" in case.options else [])
+    for attribute in attributes:
+        for values in sorted({tuple(r["text"][c] for c in attribute) for r in rows}):
+            wanted = dict(zip(attribute, values))
+            segments.append((" group=" + ",".join(f"{c}:{v}" for c, v in wanted.items()), wanted))
+    lines = []
+    for metric, options in split_metrics(case.metrics):
+        text = "(" + ",".join(f"{k}={v}" for k, v in options.items()) + ")" if options else ""
+        for group, wanted in segments:
+            own = [r for r in rows if all(r["text"][c] == v for c, v in wanted.items())]
+            kept = [r for r in own if not split or bool(r[half]) == (split == "calibration")]
+            fit = [r for r in rows if half and r[half]]
+            others = [r for r in own if not half or not r[half]]
+            key = f"{metric}{text}{group}"
+            try:
+                value = golden_regression.value_of(
+                    metric, fit, others, kept, lambda r: [r["text"][c] for c in named], quantile_rank, half is not None,
+                    any("weight" == c.name for c in columns), **options,
+                )  # fmt: skip
+                if isinstance(value, float) and math.isinf(value):
+                    lines.append(f"{key} = {'-' if value < 0 else ''}1/0")
+                else:
+                    close = " rel=1e-13" if metric == "cwc" else ""
+                    lines.append(f"{key} = {write_value(Fraction(value), close)}")
+            except golden_regression.Missing as reason:
+                lines.append(f"{key} = undefined {reason}")
+    return lines
+
+
 def xauc(table, columns, a, b):
     positives = [(s, w) for y, s, w in table.subset(columns, a) if y]
     negatives = [(s, w) for y, s, w in table.subset(columns, b) if not y]
@@ -1166,7 +1213,8 @@ class Case:
         lines += ["# written by scripts/gen_golden.py", f"task {self.task}", f"metrics {self.metrics}"]
         lines += [f"options {self.options}"] if self.options else []
         lines += [f"columns {self.columns}", *self.rows, "----"]
-        lines += [f"error {self.error}"] if self.error else expected_lines(self)
+        compute = regression_lines if self.task == "regression" else expected_lines
+        lines += [f"error {self.error}"] if self.error else compute(self)
         return "\n".join(lines) + "\n"
 
 
@@ -1906,11 +1954,25 @@ def sets_by_modes():
     return cases
 
 
+def regression():
+    cases = [Case(name, description, metrics, columns, rows, "regression", options, error)
+             for name, description, metrics, columns, rows, options, error in golden_regression.cases()]  # fmt: skip
+    few = "0 0.5 0.25 0.25 1\n1 0.25 0.5 0.25 1\n2 0.25 0.5 0.25 0"
+    for name, metrics, error in (
+        ("sets_of_residuals", "coverage(conformal=absolute)", "2 conformal=absolute of 'coverage' is a score of a regression task"),
+        ("sets_by_group", "coverage(mode=group)", "2 mode=group of 'coverage' is of a regression task"),
+        ("width_of_sets", "interval_width", "2 'interval_width' is not defined for a multiclass task"),
+    ):  # fmt: skip
+        cases.append(Case(name, "of a regression task alone", metrics, "label:i64 probs[3]:f64 c:bool", few, "multiclass",
+                          "--calibration c", error))  # fmt: skip
+    return cases
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
-                of_second_moments, calibrated_in_order, of_pairs, fits, sets, sets_by_modes)  # fmt: skip
+                of_second_moments, calibrated_in_order, of_pairs, fits, sets, sets_by_modes, regression)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

@@ -8,8 +8,10 @@
 #include <optional>
 #include <set>
 
+#include "eval/compute_regression.hpp"
 #include "eval/conformal.hpp"
 #include "eval/fit.hpp"
+#include "eval/group_view.hpp"
 #include "eval/pair_sums.hpp"
 #include "eval/samples.hpp"
 #include "eval/scopes.hpp"
@@ -29,15 +31,6 @@ std::string_view average_name(Average average) {
 }
 
 bool one_against_one(Average a) { return a == Average::kOvoMacro || a == Average::kOvoWeighted; }
-
-/// A value with the rows behind it.
-struct ScopedValue {
-  MetricValue value = MetricValue::none(Undefined::kEmpty);
-  Detail::Object params;
-  i64 n = 0;
-  std::optional<i64> n_pos, n_neg;
-  u128 support = 0;  ///< mass of positives: the weight of a class in a weighted average
-};
 
 /// What is known of one metric: how it is averaged, what it asks, and its values so far.
 struct Entry {
@@ -125,20 +118,7 @@ class Computer {
   Result<void> plan() {
     const Task task = view().task;
     for (const MetricSpec& spec : request_.metrics) {
-      const MetricInfo& info = spec.metric->info();
-      if (std::find(info.tasks.begin(), info.tasks.end(), task) == info.tasks.end()) {
-        std::vector<std::string_view> names;
-        for (const Task t : info.tasks) names.push_back(task_name(t));
-        return usage_error(
-            fmt::format("'{}' is not defined for a {} task", spec.name, task_name(task)),
-            fmt::format("it takes {}", fmt::join(names, ", ")));
-      }
-      const bool compares_groups =
-          spec.equity_scaled || spec.metric->scope() == MetricScope::kPairs;
-      if (compares_groups && request_.group_columns.empty()) {
-        return usage_error(fmt::format("'{}' compares groups", spec.name),
-                           "name the group column with --group");
-      }
+      if (auto fits = check_metric(spec, task, request_.group_columns); !fits) return fits.error();
       if (has_fits({&spec, 1}) && !has_halves()) return fit_without_split(spec);
       Entry entry;
       entry.spec = &spec;
@@ -221,26 +201,10 @@ class Computer {
   }
 
   void unite_cells() {
-    const auto key_of = [](const PreparedTable& part, std::size_t cell) {
-      const bool calibration = !part.calibration_cells.empty() && part.calibration_cells[cell];
-      return std::pair(part.cells[cell], calibration);
-    };
-    std::map<std::pair<CellKey, bool>, u32> numbers;
-    for (const PreparedTable& part : parts_) {
-      for (std::size_t c = 0; c < part.cells.size(); ++c) numbers.emplace(key_of(part, c), 0);
-    }
-    for (auto& [key, number] : numbers) {
-      number = static_cast<u32>(cells_.size());
-      cells_.push_back(key.first);
-      if (has_halves()) calibration_.push_back(key.second);
-    }
-    for (const PreparedTable& part : parts_) {
-      std::vector<u32> map;
-      for (std::size_t c = 0; c < part.cells.size(); ++c) {
-        map.push_back(numbers.at(key_of(part, c)));
-      }
-      cell_map_.push_back(std::move(map));
-    }
+    UnitedCells united = cupel::unite_cells(parts_);
+    cells_ = std::move(united.keys);
+    calibration_ = std::move(united.calibration);
+    cell_map_ = std::move(united.of_part);
   }
 
   /// Whether rows for calibration are in cells of their own.
@@ -692,12 +656,6 @@ class Computer {
     return {};
   }
 
-  static std::string group_label(const Scope& scope) {
-    std::string label;
-    for (const auto& [column, value] : scope.group) label += (label.empty() ? "" : ",") + value;
-    return label;
-  }
-
   /// xauc: positives of one group against negatives of another, for every ordered pair.
   void compare_groups(const std::vector<RankTable>& tables) {
     for (Entry& entry : entries_) {
@@ -1032,106 +990,11 @@ class Computer {
                        [&](const ScopedValue& v) { return v.value.undefined == reason; });
   }
 
-  // ---- groups
-  // ----------------------------------------------------------------------------------------
-
-  /// What groups make of a value: gap, worst, equity-scaled value, and who was left out.
-  struct GroupView {
-    Detail::Object described;
-    MetricValue equity = MetricValue::none(Undefined::kAllUndefined);
-  };
-
-  GroupView view_groups(const Entry& entry, const Attribute& attribute,
-                        const std::vector<const ScopedValue*>& by_scope) const {
-    const MetricInfo& info = entry.metric().info();
-    const MetricValue& overall = by_scope[0]->value;
-    std::vector<std::size_t> defined;
-    Detail::Object undefined;
-    for (const std::size_t s : attribute.scopes) {
-      const MetricValue& value = by_scope[s]->value;
-      if (value.is_defined()) {
-        defined.push_back(s);
-      } else {
-        undefined.emplace_back(group_label(scopes_.all[s]),
-                               std::string(undefined_name(value.undefined)));
-      }
-    }
-    GroupView view;
-    const auto less = [&](std::size_t a, std::size_t b) {
-      return by_scope[a]->value.number < by_scope[b]->value.number;
-    };
-    if (!defined.empty()) {
-      const std::size_t low = *std::min_element(defined.begin(), defined.end(), less);
-      const std::size_t high = *std::max_element(defined.begin(), defined.end(), less);
-      view.described.emplace_back("gap",
-                                  by_scope[high]->value.number - by_scope[low]->value.number);
-      if (info.direction != Direction::kNone) {
-        const std::size_t worst = info.direction == Direction::kHigher ? low : high;
-        view.described.emplace_back("worst",
-                                    Detail::Object{{"group", group_label(scopes_.all[worst])},
-                                                   {"value", by_scope[worst]->value.number}});
-      }
-      view.equity = equity_scaled(entry, overall, defined, by_scope);
-    } else {
-      view.described.emplace_back("gap", Detail());
-    }
-    if (view.equity.is_defined()) {
-      view.described.emplace_back("equity_scaled", view.equity.number);
-    } else {
-      view.described.emplace_back("equity_scaled", Detail());
-      view.described.emplace_back("equity_scaled_undefined",
-                                  std::string(undefined_name(view.equity.undefined)));
-    }
-    view.described.emplace_back("groups", static_cast<i64>(attribute.scopes.size()));
-    view.described.emplace_back("undefined", std::move(undefined));
-    i64 known = 0;
-    for (const std::size_t s : attribute.scopes) known += by_scope[s]->n;
-    view.described.emplace_back("rows_in_no_group", by_scope[0]->n - known);
-    return view;
-  }
-
-  static MetricValue equity_scaled(const Entry& entry, const MetricValue& overall,
-                                   const std::vector<std::size_t>& defined,
-                                   const std::vector<const ScopedValue*>& by_scope) {
-    const MetricInfo& info = entry.metric().info();
-    if (!info.in_unit_interval || info.direction != Direction::kHigher) {
-      return MetricValue::none(Undefined::kNotDefined);
-    }
-    if (!overall.is_defined()) return overall;
-    if (entry.spec->options.text("form") == "std") {
-      double mean = 0;
-      for (const std::size_t s : defined) mean += by_scope[s]->value.number;
-      mean /= static_cast<double>(defined.size());
-      double squares = 0;
-      for (const std::size_t s : defined) {
-        const double d = by_scope[s]->value.number - mean;
-        squares += d * d;
-      }
-      if (defined.size() < 2) return MetricValue::none(Undefined::kNotDefined);
-      return MetricValue::of(overall.number /
-                             (1 + std::sqrt(squares / static_cast<double>(defined.size() - 1))));
-    }
-    double spread = 0;
-    for (const std::size_t s : defined) {
-      spread += std::fabs(by_scope[s]->value.number - overall.number);
-    }
-    return MetricValue::of(overall.number / (1 + spread));
-  }
-
   // ---- results
   // ---------------------------------------------------------------------------------------
 
-  EvalResult make_result(const Entry& entry, const ScopedValue& scoped) const {
-    EvalResult result;
-    result.metric = entry.spec->name;
-    result.value = scoped.value.is_defined() ? scoped.value.number : 0;
-    result.undefined = scoped.value.undefined;
-    result.n = scoped.n;
-    result.n_pos = scoped.n_pos;
-    result.n_neg = scoped.n_neg;
-    result.params = scoped.params;
-    result.details = scoped.value.details;
-    return result;
+  static EvalResult make_result(const Entry& entry, const ScopedValue& scoped) {
+    return cupel::make_result(*entry.spec, scoped);
   }
 
   void add_results(const Entry& entry, std::vector<EvalResult>& results) const {
@@ -1160,13 +1023,7 @@ class Computer {
         }
       }
       result.group = scopes_.all[s].group;
-      if (s == 0 && !scopes_.attributes.empty()) {
-        Detail::Object groups;
-        for (const Attribute& attribute : scopes_.attributes) {
-          groups.emplace_back(attribute.name, view_groups(entry, attribute, by_scope).described);
-        }
-        result.details.emplace_back("groups", std::move(groups));
-      }
+      if (s == 0) describe_groups(*entry.spec, scopes_, by_scope, result);
       results.push_back(std::move(result));
     };
     if (entry.spec->equity_scaled) {
@@ -1184,23 +1041,7 @@ class Computer {
 
   void add_equity_results(const Entry& entry, const std::vector<const ScopedValue*>& by_scope,
                           std::optional<std::size_t> cls, std::vector<EvalResult>& results) const {
-    for (const Attribute& attribute : scopes_.attributes) {
-      GroupView groups = view_groups(entry, attribute, by_scope);
-      ScopedValue scoped = *by_scope[0];
-      const MetricValue overall = scoped.value;
-      scoped.value = groups.equity;
-      EvalResult result = make_result(entry, scoped);
-      result.details = {{"overall", overall.is_defined() ? Detail(overall.number) : Detail()}};
-      result.params.emplace_back("attribute", attribute.name);
-      Detail::Object values;
-      for (const std::size_t s : attribute.scopes) {
-        const MetricValue& value = by_scope[s]->value;
-        values.emplace_back(group_label(scopes_.all[s]),
-                            value.is_defined() ? Detail(value.number) : Detail());
-      }
-      result.details.emplace_back("values", std::move(values));
-      result.details.emplace_back("groups",
-                                  Detail::Object{{attribute.name, std::move(groups.described)}});
+    for (EvalResult& result : equity_results(*entry.spec, scopes_, by_scope)) {
       if (cls) {
         result.cls = static_cast<i64>(*cls);
       } else {
@@ -1258,6 +1099,23 @@ bool has_draws(std::span<const MetricSpec> metrics) {
   });
 }
 
+Result<void> check_metric(const MetricSpec& spec, Task task,
+                          const std::vector<std::string>& group_columns) {
+  const MetricInfo& info = spec.metric->info();
+  if (std::find(info.tasks.begin(), info.tasks.end(), task) == info.tasks.end()) {
+    std::vector<std::string_view> names;
+    for (const Task t : info.tasks) names.push_back(task_name(t));
+    return usage_error(fmt::format("'{}' is not defined for a {} task", spec.name, task_name(task)),
+                       fmt::format("it takes {}", fmt::join(names, ", ")));
+  }
+  const bool compares_groups = spec.equity_scaled || spec.metric->scope() == MetricScope::kPairs;
+  if (compares_groups && group_columns.empty()) {
+    return usage_error(fmt::format("'{}' compares groups", spec.name),
+                       "name the group column with --group");
+  }
+  return {};
+}
+
 Error fit_without_split(const MetricSpec& spec) {
   const bool sets = spec.metric->scope() == MetricScope::kConformal;
   return usage_error(fmt::format("'{}' {} calibration rows", spec.name,
@@ -1268,6 +1126,9 @@ Error fit_without_split(const MetricSpec& spec) {
 Result<std::vector<EvalResult>> compute_results(std::span<const PreparedTable> parts,
                                                 const ComputeRequest& request, Backend& backend,
                                                 std::vector<std::string>& states) {
+  if (parts.front().view.task == Task::kRegression || parts.front().view.task == Task::kRisk) {
+    return compute_regression(parts, request, states);
+  }
   return Computer(parts, request, backend, states).run();
 }
 

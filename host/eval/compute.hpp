@@ -33,7 +33,11 @@ bool has_fits(std::span<const MetricSpec> metrics);
 /// Whether a metric draws something for each row (randomised scores, clusters), so that rows need
 /// keys.
 bool has_draws(std::span<const MetricSpec> metrics);
-/// The kUsage error of a metric with fits where nothing says which rows are for calibration.
+/// Errors (kUsage): a metric that the task does not have; one that compares groups without any.
+Result<void> check_metric(const MetricSpec& spec, Task task,
+                          const std::vector<std::string>& group_columns);
+/// The kUsage error of a metric that needs both halves where nothing says which rows are for
+/// calibration.
 Error fit_without_split(const MetricSpec& spec);
 
 /// Evaluates the parts as one table (`parts` are shards with equal task, classes, dtype; one for an

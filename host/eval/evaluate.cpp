@@ -109,14 +109,21 @@ class Evaluator {
       if (!metrics) return metrics.error();
       metrics_ = std::move(*metrics);
     }
-    auto chosen = with_conformal(std::move(metrics_), request_.conformal);
+    auto chosen = with_conformal(std::move(metrics_), request_.conformal, request_.task);
     if (!chosen) return chosen.error();
     metrics_ = std::move(*chosen);
     const std::string& calibration = request_.roles.calibration;
     request_.fits = has_fits(metrics_);
     request_.draws = has_draws(metrics_);
     for (const MetricSpec& spec : metrics_) {
-      if (calibration.empty() && has_fits({&spec, 1})) return fit_without_split(spec);
+      // Intervals may be judged as they are, which the columns say.
+      const std::vector<Task>& tasks = spec.metric->info().tasks;
+      const bool of_intervals =
+          std::find(tasks.begin(), tasks.end(), Task::kRegression) != tasks.end() &&
+          request_.task.value_or(Task::kRegression) == Task::kRegression;
+      if (calibration.empty() && has_fits({&spec, 1}) && !of_intervals) {
+        return fit_without_split(spec);
+      }
     }
     if (request_.split != RowSplit::kAll && calibration.empty()) {
       return usage_error("--split needs a split", "name it with --calibration");
@@ -239,7 +246,11 @@ class Evaluator {
   }
 
   std::vector<MetricSpec> metrics_of(Task task) const {
-    return metrics_.empty() ? default_metrics(task) : metrics_;
+    if (metrics_.empty()) return default_metrics(task);
+    if (request_.metrics.empty()) {  // chosen by --conformal or --alpha
+      if (auto chosen = with_conformal({}, request_.conformal, task); chosen.ok()) return *chosen;
+    }
+    return metrics_;
   }
 
   static std::string dump_name(const std::vector<std::string>& paths) {
@@ -288,6 +299,17 @@ class Evaluator {
       return refuse(fmt::format("is {} with {} classes, the first dump is {} with {}",
                                 task_name(last.task), last.classes, task_name(first.task),
                                 first.classes));
+    }
+    if (first.score.dump == nullptr) {
+      const auto roles_of = [](const Binding& binding) {
+        std::vector<std::string_view> roles;
+        for (const BoundColumn* column : binding.columns())
+          roles.push_back(role_name(column->role));
+        return roles;
+      };
+      if (roles_of(first) == roles_of(last)) return {};
+      return refuse(fmt::format("has {}, the first dump has {}", fmt::join(roles_of(last), ", "),
+                                fmt::join(roles_of(first), ", ")));
     }
     if (first.score.info().dtype != last.score.info().dtype) {
       return refuse(fmt::format("has {} scores, the first dump has {}",
@@ -391,7 +413,8 @@ class Evaluator {
       }
       names.push_back(result.metric);
     }
-    if (names.empty() || opened[0].binding.logits) return;
+    const bool scored = opened[0].binding.score.dump != nullptr;
+    if (names.empty() || !scored || opened[0].binding.logits) return;
     ThreadPool pool(request_.threads > 0 ? request_.threads : available_threads());
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const BoundColumn& column = opened[i].binding.score;

@@ -49,7 +49,7 @@ struct PreparedTable {
   Buffer<i32> label_classes;
   Buffer<double> weights;
   Buffer<u32> cell_of_row;
-  Buffer<u64> row_keys;  ///< with request.draws, where a row's key is not its position
+  Buffer<u64> row_keys;  ///< where something draws and a row's key is not its position
   Buffer<std::byte> scores;
   Buffer<std::byte> normalized;  ///< rows divided by their sums, where that was asked for
 
@@ -57,7 +57,6 @@ struct PreparedTable {
   std::optional<RegressionView> regression;
   std::optional<RiskView> risk;
   std::vector<Buffer<double>> numbers;  ///< columns that could not be used where they lie
-  Buffer<u64> row_keys;
 };
 
 /// Loads the bound columns and prepares them. `first_row` is the position of the dump's first row

@@ -7,6 +7,29 @@
 
 namespace cupel {
 
+UnitedCells unite_cells(std::span<const PreparedTable> parts) {
+  const auto key_of = [](const PreparedTable& part, std::size_t cell) {
+    const bool calibration = !part.calibration_cells.empty() && part.calibration_cells[cell];
+    return std::pair(part.cells[cell], calibration);
+  };
+  std::map<std::pair<CellKey, bool>, u32> numbers;
+  for (const PreparedTable& part : parts) {
+    for (std::size_t c = 0; c < part.cells.size(); ++c) numbers.emplace(key_of(part, c), 0);
+  }
+  UnitedCells united;
+  for (auto& [key, number] : numbers) {
+    number = static_cast<u32>(united.keys.size());
+    united.keys.push_back(key.first);
+    if (parts.front().has_halves) united.calibration.push_back(key.second);
+  }
+  for (const PreparedTable& part : parts) {
+    std::vector<u32> map;
+    for (std::size_t c = 0; c < part.cells.size(); ++c) map.push_back(numbers.at(key_of(part, c)));
+    united.of_part.push_back(std::move(map));
+  }
+  return united;
+}
+
 Scopes make_scopes(const std::vector<CellKey>& cells, const std::vector<std::string>& columns,
                    bool intersect) {
   Scopes scopes;

@@ -2,6 +2,7 @@
 // is a set of cells.
 #pragma once
 
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,16 @@ struct Scopes {
   std::vector<Scope> all;  ///< everyone first, then by attribute and ascending value
   std::vector<Attribute> attributes;
 };
+
+/// The cells of all parts together: equal keys are one cell, but those of the two halves of
+/// --calibration. In ascending order, so that numbers do not depend on the parts.
+struct UnitedCells {
+  std::vector<CellKey> keys;
+  std::vector<bool> calibration;          ///< [cell] of both halves; empty: there are no halves
+  std::vector<std::vector<u32>> of_part;  ///< [part][cell of the part]
+};
+
+UnitedCells unite_cells(std::span<const PreparedTable> parts);
 
 Scopes make_scopes(const std::vector<CellKey>& cells, const std::vector<std::string>& columns,
                    bool intersect);

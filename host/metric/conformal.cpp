@@ -1,8 +1,11 @@
 // Sets of split conformal prediction: how often they hold the label, and how large they are.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "metric/exact.hpp"
+#include "metric/interval_metric.hpp"
 #include "metric/list.hpp"
 #include "metric/set_metric.hpp"
 
@@ -44,12 +47,54 @@ void describe_sizes(const SetSums& sums, Detail::Object& details) {
   if (beyond != 0) details.emplace_back("larger_sets", beyond);
 }
 
+/// Those of sets and those of intervals.
+std::vector<OptionSpec> coverage_options() {
+  std::vector<OptionSpec> options = set_options();
+  const auto find = [&](std::string_view name) {
+    return std::find_if(options.begin(), options.end(),
+                        [&](const OptionSpec& option) { return option.name == name; });
+  };
+  for (const std::string_view rule : names_of(kIntervalRules)) {
+    find("conformal")->choices.push_back(rule);
+  }
+  for (const OptionSpec& option : interval_options()) {
+    if (find(option.name) == options.end()) options.push_back(option);
+  }
+  return options;
+}
+
 class Coverage final : public SetMetric {
  public:
+  Result<Needs> needs(const Options& options, Task task, i64 classes, bool logits) const override {
+    if (task == Task::kRegression) {
+      auto query = interval_query(info().name, options);
+      if (!query) return query.error();
+      Needs needs;
+      needs.interval = *query;
+      return needs;
+    }
+    const auto of_intervals = names_of(kIntervalRules);
+    const std::string_view score = options.text("conformal");
+    if (std::find(of_intervals.begin(), of_intervals.end(), score) != of_intervals.end()) {
+      return usage_error(
+          fmt::format("conformal={} of '{}' is a score of a regression task, and this one is {}",
+                      score, info().name, task_name(task)),
+          fmt::format("it takes {}", fmt::join(names_of(kScores), ", ")));
+    }
+    return SetMetric::needs(options, task, classes, logits);
+  }
+  Detail::Object params(const Options& options, const Evidence& evidence) const override {
+    if (evidence.interval != nullptr) return interval_params(evidence.interval->query);
+    return SetMetric::params(options, evidence);
+  }
+  MetricValue finish(const Evidence& evidence, const Options& options) const override {
+    if (evidence.interval != nullptr) return interval_coverage(*evidence.interval);
+    return SetMetric::finish(evidence, options);
+  }
   const MetricInfo& info() const override {
     static const MetricInfo kInfo{
         .name = "coverage",
-        .summary = "share of rows whose conformal set holds their label",
+        .summary = "share of rows whose conformal set or interval holds their label",
         .formula =
             "qhat is the k-th smallest score of the labels of the calibration rows, k = ceil((n + "
             "1)(1 - alpha)) in exact integers; the set of a row holds the labels with score <= "
@@ -71,7 +116,11 @@ class Coverage final : public SetMetric {
             "(n for k = n), mapie_cls, mapie_reg, puncc, crepes. details: qhat and its rank, or "
             "thresholds, of each category and in short; Clopper and Pearson's 95 % interval of the "
             "value; and, of one threshold for all rows, mean, 5 and 95 % quantiles of Beta(k, n + "
-            "1 - k), which the coverage of future rows follows where scores are distinct",
+            "1 - k), which the coverage of future rows follows where scores are distinct. Of a "
+            "regression task the same with intervals, which "
+            "'interval_width' tells: absolute |y - pred|; normalized |y - pred| / sigma; cqr "
+            "max(lower - y, y - upper); cqr_asymmetric the two apart, at alpha / 2; none: lower "
+            "<= y <= upper, without calibration; mode marginal or group",
         .edge_cases =
             "k > n: qhat is inf and every set holds all labels, details.qhat_reason says "
             "too_few_calibration; of one category: its label, or all labels of its rows, which "
@@ -82,7 +131,7 @@ class Coverage final : public SetMetric {
             "not_probability; weighted rows: not_defined but under mode=weighted. A group's rows "
             "are judged by the qhat of all calibration rows but under mode=group. randomised of "
             "lac or margin, mode=group without --group, mode=weighted without weights, and no "
-            "--calibration: an error",
+            "--calibration but for conformal=none: an error",
         .equals =
             "torchcp's SplitPredictor with randomized=False (k-th score), its "
             "ClassConditionalPredictor mode=class; the tutorial's "
@@ -95,8 +144,9 @@ class Coverage final : public SetMetric {
             "--conformal lac,aps --alpha 0.1,0.05",
         .direction = Direction::kNone,
         .in_unit_interval = true,
-        .tasks = {Task::kBinary, Task::kMulticlass},
-        .options = set_options()};
+        .default_for_regression = true,
+        .tasks = {Task::kBinary, Task::kMulticlass, Task::kRegression},
+        .options = coverage_options()};
     return kInfo;
   }
 

@@ -4,13 +4,15 @@
 #include <algorithm>
 
 #include "cupel/metric/metric.hpp"
+#include "metric/interval_metric.hpp"
 #include "metric/set_metric.hpp"
 #include "metric/split_list.hpp"
 
 namespace cupel {
 
 Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
-                                               const ConformalChoices& choices) {
+                                               const ConformalChoices& choices,
+                                               std::optional<Task> task) {
   if (!choices.any()) return metrics;
   const auto check = [](std::string_view option, const std::string& word,
                         const std::vector<std::string_view>& known) -> Result<void> {
@@ -21,6 +23,9 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
                            : fmt::format("unknown {} '{}'", option, word),
                        near ? "" : fmt::format("one of {}", fmt::join(known, ", ")));
   };
+  const std::vector<std::string_view> of_intervals = names_of(kIntervalRules);
+  std::vector<std::string_view> known_scores = names_of(kScores);
+  known_scores.insert(known_scores.end(), of_intervals.begin(), of_intervals.end());
   // The list may have been cut at commas inside parentheses.
   auto texts = split_list(fmt::format("{}", fmt::join(choices.scores, ",")));
   if (!texts) return texts.error();
@@ -28,7 +33,7 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
   for (const std::string& text : choices.scores.empty() ? std::vector<std::string>() : *texts) {
     auto score = parse_named_options(text);
     if (!score) return score.error();
-    if (auto fine = check("--conformal", score->name, names_of(kScores)); !fine) {
+    if (auto fine = check("--conformal", score->name, known_scores); !fine) {
       return fine.error();
     }
     scores.push_back(std::move(*score));
@@ -51,7 +56,13 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
     }
   }
   if (metrics.empty()) {
-    auto both = parse_metrics("coverage,set_size");
+    const auto of_interval = [&](const std::string& score) {
+      return std::find(of_intervals.begin(), of_intervals.end(), score) != of_intervals.end();
+    };
+    const bool intervals = choices.scores.empty() ? task == Task::kRegression
+                                                  : std::all_of(choices.scores.begin(),
+                                                                choices.scores.end(), of_interval);
+    auto both = parse_metrics(intervals ? "coverage,interval_width" : "coverage,set_size");
     if (!both) return both.error();
     metrics = std::move(*both);
   }
@@ -60,7 +71,7 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
   };
   if (std::none_of(metrics.begin(), metrics.end(), makes_sets)) {
     return usage_error("--conformal, --alpha, --quantile and --empty are for metrics of sets",
-                       "add coverage or set_size to --metrics");
+                       "add coverage, set_size or interval_width to --metrics");
   }
   std::vector<MetricSpec> chosen;
   for (MetricSpec& spec : metrics) {
@@ -72,10 +83,12 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
     const auto add = [](std::string_view name, std::string_view value, std::string& text) {
       if (!value.empty()) text += fmt::format("{}{}={}", text.empty() ? "" : ",", name, value);
     };
+    const std::vector<OptionSpec> options = effective_options(*spec.metric);
+    const bool has_empty =
+        std::any_of(options.begin(), options.end(),
+                    [](const OptionSpec& option) { return option.name == "empty"; });
     std::vector<std::string_view> declared{"form"};  // of an equity-scaled value
-    for (const OptionSpec& option : effective_options(*spec.metric)) {
-      declared.push_back(option.name);
-    }
+    for (const OptionSpec& option : options) declared.push_back(option.name);
     for (const std::string_view name : declared) {
       if (spec.options.given(name)) add(name, spec.options.text(name), own);
     }
@@ -92,7 +105,7 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
         if (!spec.options.given(name)) of_score += fmt::format(",{}={}", name, value);
       }
       if (!given("quantile")) add("quantile", choices.quantile, of_score);
-      if (!given("empty")) add("empty", choices.empty, of_score);
+      if (has_empty && !given("empty")) add("empty", choices.empty, of_score);
       const bool has_alpha = given("alpha") || choices.alphas.empty();
       for (const std::string& alpha : has_alpha ? std::vector<std::string>(1) : choices.alphas) {
         std::string text = of_score;

@@ -5,6 +5,7 @@
 
 #include "cupel/core/int.hpp"
 #include "cupel/math/curve.hpp"
+#include "cupel/math/exact_sum.hpp"
 #include "cupel/math/wide.hpp"
 
 namespace cupel::exact {
@@ -23,10 +24,22 @@ inline Rational rational(const Fraction& fraction) {
   return Rational(Integer(fraction.num), Integer(fraction.den));
 }
 
+/// A finite double, exactly.
+Rational rational(double value);
+/// The value of a long accumulator, exactly.
+template <int kLeast, int kDigits>
+Rational rational(const ExactAccumulator<kLeast, kDigits>& sum) {
+  Integer all = 0;
+  for (int i = kDigits - 1; i >= 0; --i) all = (all << 32) + sum.digits[i];
+  return Rational(all, Integer(1) << -kLeast);
+}
+
 /// num / den rounded to the nearest double, ties to even; den > 0. Correct for quotients of normal
 /// doubles. O(bits).
 double to_double(const Integer& num, const Integer& den);
 double to_double(const Rational& value);
+/// The square root of a value of 0 or more, rounded once.
+double root(const Rational& value);
 inline double ratio(u128 num, u128 den) { return to_double(integer(num), integer(den)); }
 
 }  // namespace cupel::exact

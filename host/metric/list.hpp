@@ -45,5 +45,10 @@ const Metric& platt();
 const Metric& isotonic();
 const Metric& coverage();
 const Metric& set_size();
+const Metric& interval_width();
+const Metric& interval_score();
+const Metric& cwc();
+const Metric& mae();
+const Metric& rmse();
 
 }  // namespace cupel

@@ -257,7 +257,9 @@ std::vector<MetricSpec> default_metrics(Task task) {
     const MetricInfo& info = metric->info();
     const bool wanted = task == Task::kBinary       ? info.default_for_binary
                         : task == Task::kMulticlass ? info.default_for_multiclass
-                                                    : info.default_for_multilabel;
+                        : task == Task::kMultilabel ? info.default_for_multilabel
+                        : task == Task::kRegression ? info.default_for_regression
+                                                    : false;
     if (!wanted) continue;
     auto options = Options::make(info.name, effective_options(*metric), {});
     CUPEL_ASSERT(options.ok());

@@ -47,6 +47,11 @@ std::span<const Metric* const> all_metrics() {
       &isotonic(),
       &coverage(),
       &set_size(),
+      &mae(),
+      &rmse(),
+      &interval_width(),
+      &interval_score(),
+      &cwc(),
   };
   return kMetrics;
 }

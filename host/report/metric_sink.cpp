@@ -102,6 +102,7 @@ Json json_metric(const Metric* metric) {
   if (info.default_for_binary) defaults.push_back(task_name(Task::kBinary));
   if (info.default_for_multiclass) defaults.push_back(task_name(Task::kMulticlass));
   if (info.default_for_multilabel) defaults.push_back(task_name(Task::kMultilabel));
+  if (info.default_for_regression) defaults.push_back(task_name(Task::kRegression));
   return {{"name", info.name},
           {"summary", info.summary},
           {"scope", scope_name(metric->scope())},
@@ -189,6 +190,7 @@ std::string tasks_text(const MetricInfo& info) {
   add(info.default_for_binary, Task::kBinary);
   add(info.default_for_multiclass, Task::kMulticlass);
   add(info.default_for_multilabel, Task::kMultilabel);
+  add(info.default_for_regression, Task::kRegression);
   return task_names(info) + (defaults.empty() ? "" : "; a default metric for " + defaults);
 }
 

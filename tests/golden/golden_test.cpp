@@ -36,6 +36,7 @@ EvalRequest request_of(const GoldenCase& golden) {
   request.metrics = golden.metrics;
   request.task = golden.task == "binary"       ? Task::kBinary
                  : golden.task == "multiclass" ? Task::kMulticlass
+                 : golden.task == "regression" ? Task::kRegression
                                                : Task::kMultilabel;
   for (std::size_t i = 0; i < golden.options.size(); ++i) {
     const std::string& option = golden.options[i];
@@ -177,8 +178,10 @@ void expect_value(const Expected& expected, const EvalResult& result) {
     low = std::nextafter(low, -std::numeric_limits<double>::infinity());
     high = std::nextafter(high, std::numeric_limits<double>::infinity());
   }
-  low -= expected.relative * std::fabs(expected.value);
-  high += expected.relative * std::fabs(expected.value);
+  if (expected.relative != 0) {
+    low -= expected.relative * std::fabs(expected.value);
+    high += expected.relative * std::fabs(expected.value);
+  }
   EXPECT_GE(result.value, low) << expected.line;
   EXPECT_LE(result.value, high) << expected.line;
 }

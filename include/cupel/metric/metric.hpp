@@ -12,6 +12,7 @@
 #include "cupel/metric/conformal.hpp"
 #include "cupel/metric/detail.hpp"
 #include "cupel/metric/fit.hpp"
+#include "cupel/metric/interval.hpp"
 #include "cupel/metric/options.hpp"
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
@@ -69,7 +70,8 @@ struct MetricInfo {
   bool default_for_binary = false;
   bool default_for_multiclass = false;
   bool default_for_multilabel = false;
-  std::vector<Task> tasks;  ///< where it applies
+  bool default_for_regression = false;  ///< where the dump has the columns that it takes
+  std::vector<Task> tasks;              ///< where it applies
   std::vector<OptionSpec> options;
 };
 
@@ -94,6 +96,10 @@ struct Needs {
   /// width; 0: of the median distance.
   std::optional<double> pairs_nu;
   std::optional<ConformalQuery> conformal;  ///< kConformal
+  // Of a regression task.
+  std::optional<IntervalQuery> interval;  ///< kConformal: intervals of one model
+  bool interval_widths = false;           ///< and the order of their widths
+  bool errors = false;                    ///< kRows: errors of predictions of one model
 };
 
 /// What all pairs of rows i < j sum up to; see math/pair_kernel.hpp.
@@ -134,6 +140,12 @@ struct FitEvidence {
   const RowSums* others_after = nullptr;
 };
 
+/// Errors of the rows of a scope.
+struct ErrorEvidence {
+  const ErrorSums* sums = nullptr;
+  bool weighted = false;
+};
+
 /// What a metric is given: exactly what it asked for.
 struct Evidence {
   Task task = Task::kBinary;
@@ -148,8 +160,10 @@ struct Evidence {
   bool outside_unit = false;  ///< some score is outside [0, 1], or row sum not 1; never of logits
   /// What reduce() gave: of each set where needs().confidences has sets by class, else of one.
   std::span<const ReducedSet> sets;
-  const PairSums* pairs = nullptr;  ///< where needs().pairs_nu asks for them
-  ConformalEvidence conformal;      ///< kConformal
+  const PairSums* pairs = nullptr;             ///< where needs().pairs_nu asks for them
+  ConformalEvidence conformal;                 ///< kConformal
+  const IntervalEvidence* interval = nullptr;  ///< where needs().interval asks
+  ErrorEvidence errors;                        ///< where needs().errors asks
 };
 
 class Metric {
@@ -186,10 +200,12 @@ Result<const Metric*> find_metric(std::string_view name);
 /// Parses "auroc,auprc(method=trapezoid),es_auroc". Errors: kUsage, with "did you mean".
 Result<std::vector<MetricSpec>> parse_metrics(std::string_view text);
 /// The same metrics, those of sets in every combination of `choices` but for the options that each
-/// was given itself; without metrics, `coverage` and `set_size`. Errors (kUsage): those of the
+/// was given itself; without metrics, `coverage` and `set_size`, or, of a regression task or where
+/// only scores of one are chosen, `coverage` and `interval_width`. Errors (kUsage): those of the
 /// options; choices without a metric that takes them.
 Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
-                                               const ConformalChoices& choices);
+                                               const ConformalChoices& choices,
+                                               std::optional<Task> task = std::nullopt);
 /// The default metrics of a task.
 std::vector<MetricSpec> default_metrics(Task task);
 /// The options that every metric of a scope has besides its own (`average`).
