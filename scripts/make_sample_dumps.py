@@ -26,9 +26,9 @@ import sklearn.metrics as sk
 from scipy.special import log_softmax, softmax
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import cross_val_predict, train_test_split
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -122,6 +122,26 @@ def diabetes(folder):
     write_csv(folder / "diabetes.csv.gz", {"score": score, "y": y[test], "sex": sex, "age": age})
 
 
+def diabetes_intervals(folder):
+    """Progression itself: predictions, a scale of their residuals, and the 10 and 90 % quantiles."""
+    data = load_diabetes(scaled=False)
+    X, y = data.data, data.target
+    train, test = train_test_split(np.arange(len(X)), test_size=0.6, random_state=SEED)
+
+    def boosted(**options):
+        return GradientBoostingRegressor(n_estimators=50, max_depth=2, random_state=SEED, **options)
+
+    pred = boosted().fit(X[train], y[train]).predict(X[test])
+    residuals = np.abs(y[train] - cross_val_predict(boosted(), X[train], y[train], cv=5))
+    sigma = np.maximum(boosted().fit(X[train], residuals).predict(X[test]), 1)
+    ends = [boosted(loss="quantile", alpha=a).fit(X[train], y[train]).predict(X[test]) for a in (0.1, 0.9)]
+    age = np.array(["under 40", "40 to 59", "60 or more"])[np.searchsorted((40, 60), X[test, 0], side="right")]
+    columns = {"pred": pred, "sigma": sigma, "lower": np.minimum(*ends), "upper": np.maximum(*ends)}
+    columns = {name: values.astype("f4") for name, values in columns.items()}
+    groups = {"sex": X[test, 1].astype("i8"), "age": age}
+    write_csv(folder / "diabetes_intervals.csv", {"id": test, "y": y[test], **columns, **groups})
+
+
 def digits(folder):
     X, y = load_digits(return_X_y=True)
     train, test = split(X, y, 0.3)
@@ -163,12 +183,13 @@ class Dump:
             self.arguments = ["--label", str(Path(path).parent / "label.npy")]
         arrays = read(FOLDER / path)
         self.logits = "logits" in arrays
-        scores = next(arrays[n] for n in ("score", "probs", "logits") if n in arrays)
+        scores = next(arrays[n] for n in ("score", "probs", "logits", "pred") if n in arrays)
         if scores.dtype.kind == "V":
             self.dtype, self.scores = "bf16", from_bf16(scores)
         else:
             self.dtype, self.scores = f"f{8 * scores.dtype.itemsize}", np.array(scores, dtype="f8", order="C")
-        self.label = np.asarray(arrays.get("label", arrays.get("y"))).astype("i8")
+        label = np.asarray(arrays.get("label", arrays.get("y")))
+        self.label = label.astype("f8" if task == "regression" else "i8")
         self.weight = np.asarray(arrays["weight"]) if "weight" in arrays else None
         self.columns = {g: np.asarray(arrays[g]).astype(str) for g in self.groups}
         if self.groups:
@@ -206,6 +227,8 @@ def all_dumps():
              "npz stored, score bf16 (dtype V2), label bool", read_npz),
         Dump("diabetes.csv.gz", "binary", "diabetes, progression > 150", "gradient boosting",
              "csv gzip, label `y`, groups", read_csv, ["sex", "age"]),
+        Dump("diabetes_intervals.csv", "regression", "diabetes, progression", "gradient boosting",
+             "csv, label `y`, pred, sigma, lower, upper, groups", read_csv, ["sex", "age"]),
         Dump("digits_probs.npz", "multiclass", "digits", trees, "npz stored, probs f32, groups", read_npz, ["ink"]),
         Dump("digits_logits_f16.npz", "multiclass", "digits", logistic,
              "npz deflated, logits f16, groups", read_npz, ["ink"]),
@@ -347,6 +370,9 @@ def multiclass_values(dump, y, s):
 def values_of(dump, rows):
     y, s = dump.label[rows], dump.scores[rows]
     w = None if dump.weight is None else dump.weight[rows]
+    if dump.task == "regression":
+        errors = (("mae", sk.mean_absolute_error), ("rmse", sk.root_mean_squared_error))
+        return [(name, {}, None, None, error(y, s, sample_weight=w)) for name, error in errors]
     if dump.task == "binary":
         return [(m, options, None, None, v) for m, options, v in binary_values(dump, y, s, w)]
     if dump.task == "multilabel":
@@ -384,13 +410,15 @@ def expected_of(dump):
                  "value": None if value is None else float(value)}
             )  # fmt: skip
     arguments = dump.arguments + ["--metrics", metrics]
-    if dump.task != "binary":
+    if dump.task in ("multiclass", "multilabel"):
         arguments.append("--by-class")
     return {"dump": dump.path, "task": dump.task, "rows": n, "arguments": arguments, "results": results}
 
 
 def accuracy_of(dump, results):
     """As cupel shows it: weighted where the dump has weights."""
+    if dump.task == "regression":
+        return f"mean absolute error {results[0]['value']:.2f}"
     if dump.task == "multilabel":
         return f"{((dump.scores > 0.5) == dump.label).mean():.4f} per label"
     overall = (r["value"] for r in results if r["metric"] == "accuracy" and r["group"] is None)
@@ -408,7 +436,8 @@ Small, real and in many formats: for a first look (`cupel eval data/digits_probs
 
 `.npy` dumps are a folder of two files: `cupel eval data/wine/probs.npy --label data/wine/label.npy`.
 Labels: breast cancer 1 is malignant. Groups: `size` are thirds of the mean radius, `ink` thirds of the sum of the pixels (both cut
-at the training rows' quantiles), `sex` is coded as in the dataset. `weight` makes the sizes equally frequent and one patient in five ill.
+at the training rows' quantiles), `sex` is coded as in the dataset. Progression is a number from 25 to 346; `lower` and `upper` are the
+10 and 90 % quantiles of a model each, `sigma` a model's absolute residual. `weight` makes the sizes equally frequent and one patient in five ill.
 
 `expected.json` holds scikit-learn {version}'s values for these files, computed in float64 from the arrays as saved:
 `dumps[].arguments` is the command line after `cupel eval DUMP` (paths relative to this folder), `dumps[].results[]` names metric, params,
@@ -460,7 +489,7 @@ def main():
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     if not arguments.expected:
-        for make in (breast_cancer, diabetes, digits, wine):
+        for make in (breast_cancer, diabetes, diabetes_intervals, digits, wine):
             make(FOLDER)
     document = write_expected(FOLDER)
     count = sum(len(d["results"]) for d in document["dumps"])

@@ -19,6 +19,7 @@ constexpr std::string_view kExamples =
     "  cupel eval model.npz --metrics 'auroc,auprc(method=trapezoid)' --group sex,age --intersect\n"
     "  cupel eval 'dumps/**/*.npz' --format json -o results.json\n"
     "  cupel eval score.npy --label y_true.npy --weight w.npy\n"
+    "  cupel eval intervals.npz --calibration 0.5 --conformal absolute,cqr\n"
     "  zcat scores.csv.gz | cupel eval - --score p --label y\n";
 
 struct EvalArguments {
@@ -51,9 +52,10 @@ void EvalArguments::declare(Arguments& arguments) {
   arguments.flag("--by-class", request.by_class, "a value per class or label too");
   arguments.text("--softmax", "S", softmax,
                  "of multiclass logits: f64, or f32 (faster, to about 1e-6)");
-  arguments.section("conformal sets (coverage, set_size; with --calibration)");
+  arguments.section("conformal sets and intervals (coverage, set_size, interval_width, ..)");
   arguments.list("--conformal", "S,..", request.conformal.scores,
-                 "lac, aps, raps, saps, topk, margin, with options: 'aps(mode=class)'");
+                 "lac, aps, raps, saps, topk, margin, with options: 'aps(mode=class)'; "
+                 "regression: absolute, cqr, ..");
   arguments.list("--alpha", "A,..", request.conformal.alphas, "shares that may be missed (0.1)");
   arguments.text("--quantile", "Q", request.conformal.quantile,
                  "exact, numpy_higher, mapie_cls, mapie_reg, puncc, crepes");

@@ -87,6 +87,10 @@ class RegressionComputer {
       }
       entries_.push_back(std::move(entry));
     }
+    if (entries_.empty()) {
+      return usage_error(fmt::format("this {} dump has no default metric", task_name(task())),
+                         "name metrics with --metrics; 'cupel metrics' lists all");
+    }
     return {};
   }
 

@@ -225,11 +225,14 @@ class Evaluator {
       inputs.insert(inputs.end(), checked->begin(), checked->end());
     }
     if (!outcome) {
+      Error error = outcome.error();
+      if (error.code == ErrorCode::kInput && error.where.empty()) error.where = dump_name(paths);
       // A dump that could not be loaded was not verified either.
       const bool loaded = verified.size() > parts.size();
-      if (outcome.error().code == ErrorCode::kInput && !loaded)
-        return with_damage(opened, verified.size(), outcome.error());
-      return outcome.error();
+      if (error.code == ErrorCode::kInput && !loaded) {
+        return with_damage(opened, verified.size(), error);
+      }
+      return error;
     }
     warn_of_scores(opened, parts, results);
     warn_of_split(paths, opened, parts);

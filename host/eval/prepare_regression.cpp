@@ -59,65 +59,89 @@ class NumberPreparer : RowPreparer {
     }
     if (binding_.sigma) {
       const ArrayView& sigma = array_of(binding_.sigma)->view;
-      if (auto done = check_rows(*binding_.sigma,
-                                 [&](i64 row) -> std::string {
-                                   const double value = element(sigma, row, 0);
-                                   if (value > 0) return {};
-                                   return fmt::format("is {}, and a scale is above 0", value);
-                                 });
-          !done) {
-        return done.error();
-      }
+      auto done = check_rows(
+          *binding_.sigma, [&](i64 row) { return element(sigma, row, 0) > 0; },
+          [&](i64 row) {
+            return fmt::format("is {}, and a scale is above 0", element(sigma, row, 0));
+          });
+      if (!done) return done.error();
     }
     if (!binding_.lower) return {};
     const ArrayView& lower = array_of(binding_.lower)->view;
     const ArrayView& upper = array_of(binding_.upper)->view;
-    return check_rows(*binding_.lower, [&](i64 row) -> std::string {
-      const double low = element(lower, row, 0);
-      const double high = element(upper, row, 0);
-      if (low <= high) return {};
-      return fmt::format("is {}, above '{}' of the row, {}", low, binding_.upper->info().name,
-                         high);
-    });
+    return check_rows(
+        *binding_.lower, [&](i64 row) { return element(lower, row, 0) <= element(upper, row, 0); },
+        [&](i64 row) {
+          return fmt::format("is {}, above '{}' of the row, {}", element(lower, row, 0),
+                             role_name(Role::kUpper), element(upper, row, 0));
+        });
+  }
+
+  /// Whether no value of a column is NaN or infinite; without a branch for each.
+  static bool all_finite(const ArrayView& values) {
+    const auto check = [&](auto value_at) {
+      bool bad = false;
+      for (i64 row = 0; row < values.rows(); ++row) {
+        for (i64 col = 0; col < values.cols(); ++col) {
+          const auto value = value_at(values.at(row, col));
+          bad |= !std::isfinite(value);
+        }
+      }
+      return !bad;
+    };
+    switch (values.dtype) {
+      case DType::kF16:
+        return check([](const std::byte* at) { return float_from_f16(load<u16>(at)); });
+      case DType::kBF16:
+        return check([](const std::byte* at) { return float_from_bf16(load<u16>(at)); });
+      case DType::kF32:
+        return check([](const std::byte* at) { return load<float>(at); });
+      case DType::kF64:
+        return check([](const std::byte* at) { return load<double>(at); });
+      default:
+        return true;
+    }
   }
 
   Result<void> check_finite(const BoundColumn& column, const ArrayView& values) {
-    if (!is_float(values.dtype)) return {};
+    if (all_finite(values)) return {};
     const i64 width = values.cols();
-    if (column.role == Role::kLambdas) {
-      for (i64 i = 0; i < values.rows(); ++i) {
-        if (std::isfinite(element(values, i, 0))) continue;
-        return input_error(
-            place(column, i),
-            fmt::format("lambdas '{}' is {} at {}", column.info().name, element(values, i, 0), i),
-            "give finite values");
-      }
-      return {};
+    const auto bad_column = [&](i64 row) {
+      i64 col = 0;
+      while (col < width && std::isfinite(element(values, row, col))) ++col;
+      return col;
+    };
+    const auto describe = [&](i64 row) {
+      const i64 col = bad_column(row);
+      const double value = element(values, row, col);
+      return fmt::format("is {}{}",
+                         std::isnan(value) ? "nan"
+                         : value > 0       ? "inf"
+                                           : "-inf",
+                         values.shape.size() > 1 ? fmt::format(" in column {}", col) : "");
+    };
+    if (column.role != Role::kLambdas) {
+      return check_rows(
+          column, [&](i64 row) { return bad_column(row) == width; }, describe);
     }
-    return check_rows(column, [&](i64 row) -> std::string {
-      for (i64 col = 0; col < width; ++col) {
-        const double value = element(values, row, col);
-        if (std::isfinite(value)) continue;
-        return fmt::format("is {}{}",
-                           std::isnan(value) ? "nan"
-                           : value > 0       ? "inf"
-                                             : "-inf",
-                           values.shape.size() > 1 ? fmt::format(" in column {}", col) : "");
-      }
-      return {};
-    });
+    // One of its values is of no row, so that there is none to leave out.
+    i64 first = 0;
+    while (bad_column(first) == width) ++first;
+    return input_error(place(column, first),
+                       fmt::format("lambdas '{}' {}", column.info().name, describe(first)),
+                       "give finite values");
   }
 
-  /// `fault(row)` says what is wrong, if anything. Rows that already have a fault are not asked.
-  template <class Fault>
-  Result<void> check_rows(const BoundColumn& column, const Fault& fault) {
+  /// `fine(row)`, else `describe(row)` says what is wrong. Rows that already have a fault are not
+  /// asked.
+  template <class Fine, class Describe>
+  Result<void> check_rows(const BoundColumn& column, const Fine& fine, const Describe& describe) {
     Faults faults;
     const RowFault as = column.role == Role::kLabel ? RowFault::kLabel : RowFault::kScore;
     for (i64 row = 0; row < binding_.rows; ++row) {
       if (!faults_.empty() && faults_[static_cast<std::size_t>(row)] != RowFault::kNone) continue;
-      std::string what = fault(row);
-      if (what.empty()) continue;
-      if (faults.first < 0) faults.what = std::move(what);
+      if (fine(row)) continue;
+      if (faults.first < 0) faults.what = describe(row);
       faults.add(row);
       if (drops()) mark(row, as);
     }

@@ -47,7 +47,7 @@ class IntervalWidth final : public IntervalMetric {
             "|upper - lower| of empty ones",
         .source = "Lei et al. 2018; Romano, Patterson, Candes 2019",
         .example =
-            "cupel eval data/diabetes_intervals.npz --calibration 0.5 --metrics "
+            "cupel eval data/diabetes_intervals.csv --calibration 0.5 --metrics "
             "interval_width --conformal absolute,normalized,cqr",
         .direction = Direction::kLower,
         .in_unit_interval = false,
@@ -86,7 +86,7 @@ class IntervalScoreMetric final : public IntervalMetric {
             "of the interval's end may count as covered in 'coverage'",
         .equals = "MAPIE's regression_mwi_score with confidence_level = 1 - alpha",
         .source = "Winkler 1972; Gneiting and Raftery 2007, equation 43",
-        .example = "cupel eval data/diabetes_intervals.npz --metrics 'interval_score(alpha=0.2)'",
+        .example = "cupel eval data/diabetes_intervals.csv --metrics 'interval_score(alpha=0.2)'",
         .direction = Direction::kLower,
         .in_unit_interval = false,
         .default_for_regression = true,
@@ -126,7 +126,7 @@ class Cwc final : public IntervalMetric {
             "default for eta",
         .source = "Khosravi, Nahavandi, Creighton 2010, in the form that MAPIE has",
         .example =
-            "cupel eval data/diabetes_intervals.npz --calibration 0.5 --metrics "
+            "cupel eval data/diabetes_intervals.csv --calibration 0.5 --metrics "
             "'cwc(conformal=cqr,eta=10)'",
         .direction = Direction::kHigher,
         .in_unit_interval = false,

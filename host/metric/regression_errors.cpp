@@ -1,5 +1,7 @@
 // Errors of point predictions. Differences are summed exactly, so that neither the order of rows
 // nor cancellation leaves a trace.
+#include <cmath>
+
 #include "metric/exact.hpp"
 #include "metric/list.hpp"
 
@@ -27,7 +29,7 @@ class RegressionError : public Metric {
 
 /// A mean beyond the largest double is no number.
 MetricValue finite(double number) {
-  if (number - number == 0) return MetricValue::of(number);
+  if (std::isfinite(number)) return MetricValue::of(number);
   return MetricValue::none(Undefined::kOverflow);
 }
 
@@ -43,7 +45,7 @@ class Mae final : public RegressionError {
             "double: overflow",
         .equals = "sklearn.metrics.mean_absolute_error(y, pred)",
         .source = "definition",
-        .example = "cupel eval data/diabetes_intervals.npz --metrics mae",
+        .example = "cupel eval data/diabetes_intervals.csv --metrics mae",
         .direction = Direction::kLower,
         .in_unit_interval = false,
         .default_for_regression = true,
@@ -72,7 +74,7 @@ class Rmse final : public RegressionError {
             "double: overflow",
         .equals = "sklearn.metrics.root_mean_squared_error(y, pred)",
         .source = "definition",
-        .example = "cupel eval data/diabetes_intervals.npz --metrics rmse --group sex",
+        .example = "cupel eval data/diabetes_intervals.csv --metrics rmse --group sex",
         .direction = Direction::kLower,
         .in_unit_interval = false,
         .default_for_regression = true,

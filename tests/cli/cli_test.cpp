@@ -312,6 +312,55 @@ TEST_F(Cli, ConformalSetsOfEveryCombination) {
                  "--calibration COLUMN, or --calibration 0.5 to draw them");
 }
 
+TEST_F(Cli, IntervalsOfARegression) {
+  std::string text = "y,pred,sigma,lo,hi,held\n";
+  for (int i = 0; i < 60; ++i) {
+    const double pred = i % 7;
+    text += std::to_string(pred + (i * 37 % 61) / 61.0 - 0.4) + "," + std::to_string(pred) + "," +
+            std::to_string(1 + i % 3) + "," + std::to_string(pred - 0.25) + "," +
+            std::to_string(pred + 0.25) + "," + std::to_string(i % 2) + "\n";
+  }
+  write("r.csv", text);
+  const Ended plain = run({"eval", "r.csv", "--format", "csv", "-q"});
+  EXPECT_EQ(plain.exit_code, 0) << plain.err;
+  for (const char* part : {",mae,", ",rmse,", ",coverage,", ",interval_width,", "none"}) {
+    EXPECT_NE(plain.out.find(part), std::string::npos) << part << plain.out;
+  }
+  const Ended done = run({"eval", "r.csv", "--calibration", "held", "--conformal",
+                          "absolute,normalized,cqr,cqr_asymmetric", "--alpha", "0.2,0.3",
+                          "--format", "csv", "-q"});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(std::count(done.out.begin(), done.out.end(), '\n'), 1 + 16) << done.out;
+  // Only a share that may be missed: the columns say that these are intervals.
+  const Ended alpha =
+      run({"eval", "r.csv", "--calibration", "held", "--alpha", "0.2", "--format", "csv", "-q"});
+  EXPECT_NE(alpha.out.find(",interval_width,"), std::string::npos) << alpha.out << alpha.err;
+  const Ended other =
+      run({"eval", "r.csv", "--pred", "lo", "--metrics", "mae", "--format", "csv", "-q"});
+  EXPECT_NE(other.out, run({"eval", "r.csv", "--metrics", "mae", "--format", "csv", "-q"}).out);
+  const Ended inspected = run({"inspect", "r.csv"});
+  for (const char* part : {"pred", "sigma", "lower", "upper", "label", "task: regression"}) {
+    EXPECT_NE(inspected.out.find(part), std::string::npos) << part << inspected.out;
+  }
+  expect_refusal(run({"eval", "r.csv", "--calibration", "held", "--conformal", "lac"}), 2,
+                 "conformal=lac of 'coverage' is a score of labels, and this is a regression task; "
+                 "it takes none, absolute, normalized, cqr, cqr_asymmetric");
+  expect_refusal(
+      run({"eval", "a.csv", "--calibration", "0.5", "--conformal", "absolute"}), 2,
+      "conformal=absolute of 'coverage' is a score of a regression task, and this one is "
+      "binary; it takes lac, aps, raps, saps, topk, margin");
+  write("crossed.csv", "y,lo,hi\n1.5,0,2\n1.5,3,2\n");
+  expect_refusal(run({"eval", "crossed.csv"}), 3,
+                 "crossed.csv:3: lower 'lo' is 3, above 'upper' of the row, 2 (1 such row in all); "
+                 "mend the dump, or leave such rows out with --nan drop");
+  write("bounds.csv", "y,lo,hi,c\n1.5,0,2,1\n1.5,1,2,0\n");
+  expect_refusal(run({"eval", "bounds.csv", "--metrics", "coverage(conformal=normalized)",
+                      "--calibration", "c"}),
+                 3,
+                 "bounds.csv: there is no array for the predictions that conformal=absolute and "
+                 "normalized take; name it with --pred, or take --conformal cqr");
+}
+
 TEST_F(Cli, Version) {
   const Ended done = run({"--version"});
   EXPECT_EQ(done.exit_code, 0);
@@ -377,8 +426,8 @@ TEST_F(Cli, ValuesOfOptionsAreChecked) {
        "--alpha '1' is not a decimal between 0 and 1; give the share of labels that may be missed, "
        "such as 0.1"},
       {{"--alpha", "0.1", "--metrics", "auroc"},
-       "--conformal, --alpha, --quantile and --empty are for metrics of sets; add coverage or "
-       "set_size to --metrics"},
+       "--conformal, --alpha, --quantile and --empty are for metrics of sets; add coverage, "
+       "set_size or interval_width to --metrics"},
       {{"--quantile", "exat"}, "unknown --quantile 'exat', did you mean 'exact'?"},
       {{"--empty", "drop"}, "unknown --empty 'drop'; one of keep, argmax"},
       {{"--group", "sex,,age"}, "--group has an empty column name"},

@@ -137,8 +137,29 @@ TEST(WithConformal, RefusesWithTheNextStep) {
             "such as 0.1");
   }
   EXPECT_EQ(texts_of("auroc", {{}, {"0.1"}, "", ""}),
-            "--conformal, --alpha, --quantile and --empty are for metrics of sets; add coverage or "
-            "set_size to --metrics");
+            "--conformal, --alpha, --quantile and --empty are for metrics of sets; add coverage, "
+            "set_size or interval_width to --metrics");
+}
+
+TEST(WithConformal, ScoresOfIntervalsChooseIntervals) {
+  EXPECT_EQ(texts_of("", {{"cqr", "absolute"}, {}, "", ""}),
+            "coverage:cqr:0.1:exact:keep coverage:absolute:0.1:exact:keep "
+            "interval_width:cqr:0.1:exact interval_width:absolute:0.1:exact");
+  EXPECT_EQ(texts_of("interval_width", {{}, {"0.2"}, "", "argmax"}), "interval_width:0.2:exact")
+      << "intervals have no --empty";
+  const auto chosen = with_conformal({}, {{}, {"0.2"}, "", ""}, Task::kRegression);
+  ASSERT_TRUE(chosen.ok());
+  ASSERT_EQ(chosen->size(), 2u);
+  EXPECT_EQ((*chosen)[1].name, "interval_width");
+  EXPECT_EQ(
+      texts_of("set_size", {{"cqr"}, {}, "", ""}),
+      "option 'conformal' of 'set_size' is 'cqr'; expected one of lac, aps, raps, saps, topk, "
+      "margin");
+  // What a metric was given itself stays, options of its own too.
+  const auto own = with_conformal(*parse_metrics("cwc(eta=3,mode=group)"), {{"cqr"}, {}, "", ""});
+  ASSERT_TRUE(own.ok());
+  EXPECT_EQ((*own)[0].options.text("eta"), "3");
+  EXPECT_EQ((*own)[0].options.text("mode"), "group");
 }
 
 /// A field of the details.

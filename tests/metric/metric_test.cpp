@@ -40,7 +40,7 @@ TEST(Registry, NamesAreUniqueAndDescribed) {
                       .ok());
     }
   }
-  EXPECT_EQ(names.size(), 40u);
+  EXPECT_EQ(names.size(), 45u);
 }
 
 // A metric without rows is undefined for every metric, never a number.
@@ -111,6 +111,26 @@ TEST(ParseDecimal, IsExact) {
                            "12345678901234567890", "nan", "0x1"}) {
     EXPECT_FALSE(parse_decimal(text).ok()) << text;
   }
+}
+
+// IEEE 754 demands the correctly rounded root of a double; the exact root of its value is that.
+TEST(ExactRoot, IsRoundedOnce) {
+  for (const double value :
+       {2.0, 0.1, 1e-300, 1.7e308, 5e-324, 1.0, 0.25, 3e5, 0x1.fffffffffffffp3}) {
+    EXPECT_EQ(exact::root(exact::rational(value)), std::sqrt(value)) << value;
+  }
+  EXPECT_EQ(exact::root(exact::Rational(0)), 0.0);
+  EXPECT_EQ(exact::root(exact::Rational(4, 9)), 2.0 / 3.0);
+  // A square beyond the largest double has a root that is not.
+  EXPECT_EQ(exact::root(exact::rational(1e300) * exact::rational(1e300)), 1e300);
+}
+
+TEST(ExactRational, OfDoubles) {
+  EXPECT_EQ(exact::to_double(exact::rational(-0.1)), -0.1);
+  EXPECT_EQ(exact::rational(0.5), exact::Rational(1, 2));
+  ExactSum sum;
+  for (const double value : {0x1p70, -0.75, -0x1p70}) add_exactly(sum, value);
+  EXPECT_EQ(exact::rational(sum), exact::Rational(-3, 4));
 }
 
 TEST(ExactToDouble, RoundsToNearestEven) {

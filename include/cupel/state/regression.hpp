@@ -2,9 +2,8 @@
 // up to.
 #pragma once
 
-#include <vector>
+#include <cmath>
 
-#include "cupel/core/buffer.hpp"
 #include "cupel/math/exact_sum.hpp"
 #include "cupel/math/interval.hpp"
 
@@ -69,7 +68,7 @@ struct ErrorSums {
       add_difference(absolute, pred, y);
     }
     const double difference = y - pred;
-    if (difference - difference == 0) {
+    if (std::isfinite(difference)) {
       add_square(squares, difference);
     } else {
       ++overflows;
@@ -103,7 +102,7 @@ struct IntervalSums {
     most_y = key > most_y ? key : most_y;
     if (interval.empty()) {
       ++empty;
-    } else if (is_finite(interval.lower) && is_finite(interval.upper)) {
+    } else if (std::isfinite(interval.lower) && std::isfinite(interval.upper)) {
       add_difference(width, interval.upper, interval.lower);
     } else {
       ++endless;
@@ -124,9 +123,8 @@ struct IntervalSums {
   }
 
  private:
-  static bool is_finite(double value) { return value - value == 0; }
   void add_miss(double high, double low) {
-    if (is_finite(high) && is_finite(low)) {
+    if (std::isfinite(high) && std::isfinite(low)) {
       add_difference(misses, high, low);
     } else {
       ++endless_misses;
