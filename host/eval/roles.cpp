@@ -102,16 +102,23 @@ class Binder {
   /// By --task, else by the options that name columns, else by the names of columns.
   Result<Kind> find_kind() {
     const ColumnRoles& roles = request_.roles;
-    if (request_.task == Task::kRegression) return Kind::kRegression;
-    if (request_.task == Task::kRisk) return Kind::kRisk;
-    if (request_.task) return Kind::kScores;
     const auto any = [](std::initializer_list<const std::string*> names) {
       return std::any_of(names.begin(), names.end(),
                          [](const auto* name) { return !name->empty(); });
     };
-    if (any({&roles.score, &roles.probs, &roles.logits})) return Kind::kScores;
+    const bool of_scores = any({&roles.score, &roles.probs, &roles.logits});
+    const bool of_regression =
+        any({&roles.pred, &roles.sigma, &roles.lower, &roles.upper, &roles.threshold});
+    const bool of_risk = any({&roles.loss, &roles.lambdas});
+    if (int{of_scores} + int{of_regression} + int{of_risk} > 1) {
+      return usage_error("options name columns of different tasks: scores, predictions or losses",
+                         "name those of one task");
+    }
+    if (request_.task == Task::kRegression) return Kind::kRegression;
+    if (request_.task == Task::kRisk) return Kind::kRisk;
+    if (request_.task || of_scores) return Kind::kScores;
     if (any({&roles.pred, &roles.lower, &roles.upper})) return Kind::kRegression;
-    if (any({&roles.loss})) return Kind::kRisk;
+    if (of_risk) return Kind::kRisk;
     const auto holds = [&](std::initializer_list<Role> wanted) {
       return std::any_of(wanted.begin(), wanted.end(), [&](Role role) {
         const auto& names = role_table()[static_cast<std::size_t>(role)].usual;

@@ -349,6 +349,27 @@ TEST_F(Cli, IntervalsOfARegression) {
       run({"eval", "a.csv", "--calibration", "0.5", "--conformal", "absolute"}), 2,
       "conformal=absolute of 'coverage' is a score of a regression task, and this one is "
       "binary; it takes lac, aps, raps, saps, topk, margin");
+  // Shards of one table are that table; shards with other columns are refused.
+  const std::size_t half = text.find('\n', text.size() / 2) + 1;
+  write("r0.csv", text.substr(0, half));
+  write("r1.csv", text.substr(0, text.find('\n') + 1) + text.substr(half));
+  const std::vector<std::string> rest{"--calibration", "held",      "--conformal",
+                                      "cqr",           "--metrics", "coverage,interval_score,rmse",
+                                      "--format",      "csv",       "-q"};
+  const auto values = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), rest.begin(), rest.end());
+    const Ended ended = run(arguments);
+    EXPECT_EQ(ended.exit_code, 0) << ended.err;
+    std::string kept;  // but for the dump's name
+    std::istringstream lines(ended.out);
+    for (std::string line; std::getline(lines, line);) kept += line.substr(line.find(',')) + "\n";
+    return kept;
+  };
+  EXPECT_EQ(values({"eval", "r0.csv", "r1.csv", "--pool"}), values({"eval", "r.csv"}));
+  write("r2.csv", "y,pred,held\n1.5,1,1\n2.5,1,0\n");
+  expect_refusal(run({"eval", "r0.csv", "r2.csv", "--pool", "--metrics", "mae"}), 3,
+                 "r2.csv: has label, pred, the first dump has label, pred, sigma, lower, upper; "
+                 "pooled dumps need the same columns as r0.csv");
   write("crossed.csv", "y,lo,hi\n1.5,0,2\n1.5,3,2\n");
   expect_refusal(run({"eval", "crossed.csv"}), 3,
                  "crossed.csv:3: lower 'lo' is 3, above 'upper' of the row, 2 (1 such row in all); "

@@ -98,6 +98,15 @@ TEST(RegressionColumns, MakeTheTask) {
   EXPECT_EQ(task_of(integers, request), "regression");
 }
 
+TEST(RegressionColumns, OptionsOfTwoTasksAreRefused) {
+  EvalRequest request;
+  request.roles.pred = "pred";
+  request.roles.score = "score";
+  EXPECT_TRUE(
+      mentions(task_of(Columns().add("y", {1.5}).add("pred", {1}).add("score", {0.5}), request),
+               "options name columns of different tasks: scores, predictions or losses"));
+}
+
 TEST(RegressionColumns, SayWhatIsMissing) {
   const std::vector<double> numbers{1.5, 2.5};
   EvalRequest request;
