@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "cupel/metric/metric.hpp"
 
@@ -13,6 +14,19 @@ namespace {
 
 std::string joined(std::span<const std::string_view> words) {
   return fmt::format("{}", fmt::join(words.begin(), words.end(), ", "));
+}
+
+/// "1", "3" and "10" of "1:3:10".
+std::vector<std::string> parts_of(std::string_view text) {
+  std::vector<std::string> parts(1);
+  for (const char c : text) {
+    if (c == ':') {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
 }
 
 Result<std::string> checked_value(std::string_view metric, const OptionSpec& spec,
@@ -40,6 +54,21 @@ Result<std::string> checked_value(std::string_view metric, const OptionSpec& spe
         return refuse(fmt::format("an integer from {:.0f} to {:.0f}", spec.minimum, spec.maximum));
       }
       return std::to_string(value);
+    }
+    case OptionType::kList: {
+      i64 last = std::numeric_limits<i64>::min();
+      for (const std::string& part : parts_of(text)) {
+        i64 value = 0;
+        const auto [end, fault] = std::from_chars(part.data(), part.data() + part.size(), value);
+        if (fault != std::errc() || end != part.data() + part.size() || value <= last ||
+            static_cast<double>(value) < spec.minimum ||
+            static_cast<double>(value) > spec.maximum) {
+          return refuse(fmt::format("integers from {:.0f} to {:.0f}, ascending, joined by ':'",
+                                    spec.minimum, spec.maximum));
+        }
+        last = value;
+      }
+      return text;
     }
     case OptionType::kNumber: {
       double value = 0;
@@ -187,11 +216,22 @@ i64 Options::integer(std::string_view name) const {
 
 bool Options::flag(std::string_view name) const { return text(name) == "true"; }
 
+std::vector<i64> Options::list(std::string_view name) const {
+  std::vector<i64> values;
+  for (const std::string& part : parts_of(text(name))) {
+    i64 value = 0;
+    std::from_chars(part.data(), part.data() + part.size(), value);
+    values.push_back(value);
+  }
+  return values;
+}
+
 Detail::Object Options::params() const {
   Detail::Object params;
   for (const Entry& entry : entries_) {
     switch (entry.type) {
       case OptionType::kChoice:
+      case OptionType::kList:
         params.emplace_back(entry.name, entry.text);
         break;
       case OptionType::kFlag:

@@ -50,6 +50,8 @@ std::string_view type_name(OptionType type) {
       return "choice";
     case OptionType::kFlag:
       return "flag";
+    case OptionType::kList:
+      return "list";
   }
   return {};
 }
@@ -64,6 +66,8 @@ std::string range_text(const OptionSpec& option) {
       return fmt::format("{}", fmt::join(option.choices, " | "));
     case OptionType::kFlag:
       return "true | false";
+    case OptionType::kList:
+      return fmt::format("integers from {} to {}, joined by ':'", option.minimum, option.maximum);
   }
   return {};
 }
@@ -87,7 +91,7 @@ Json json_metric(const Metric* metric) {
   const MetricInfo& info = metric->info();
   Json options = Json::array();
   for (const OptionSpec& option : effective_options(*metric)) {
-    const bool number = option.type == OptionType::kNumber || option.type == OptionType::kInteger;
+    const bool number = option.type != OptionType::kChoice && option.type != OptionType::kFlag;
     options.push_back({{"name", option.name},
                        {"type", type_name(option.type)},
                        {"default", json_default(*metric, option)},

@@ -14,7 +14,8 @@
 
 namespace cupel {
 
-enum class OptionType : u8 { kNumber, kInteger, kChoice, kFlag };
+/// kList: integers in ascending order, joined by colons: "1:3:10".
+enum class OptionType : u8 { kNumber, kInteger, kChoice, kFlag, kList };
 
 /// One option that a metric has. An empty default means "none unless given".
 struct OptionSpec {
@@ -22,7 +23,7 @@ struct OptionSpec {
   OptionType type = OptionType::kNumber;
   std::string_view default_text;
   std::vector<std::string_view> choices;  ///< kChoice
-  double minimum = 0;                     ///< kNumber and kInteger, inclusive
+  double minimum = 0;                     ///< kNumber, kInteger and kList, inclusive
   double maximum = 0;
   std::string_view summary;
   bool open = false;  ///< kNumber: minimum and maximum themselves are refused
@@ -49,6 +50,7 @@ class Options {
   Fraction fraction(std::string_view name) const;
   i64 integer(std::string_view name) const;
   bool flag(std::string_view name) const;
+  std::vector<i64> list(std::string_view name) const;
   /// Effective options for a result's `params`, in order of declaration.
   Detail::Object params() const;
 
