@@ -865,6 +865,167 @@ def sets_by_mode(table, case, metric, wanted, **options):
         return found
 
 
+# ---- metrics of sets: by size, class and rank, and the worst slab of features --------------------------
+
+OF_SET_METRICS = {
+    "singleton_rate", "singleton_hit_rate", "empty_rate", "sscv", "ssc", "diff_violation", "cov_gap", "macro_coverage",
+    "uacc", "worst_slab_coverage",
+}  # fmt: skip
+WORD = 2**64
+
+
+def rows_with_sets(table, fit, others, options):
+    """(label, rank of the label, its set) of the others; undefined as of_sets()."""
+    of_sets(table, fit, others, "coverage", **options)
+    score, alpha = options.get("conformal", "lac"), Fraction(options.get("alpha", "0.1"))
+    assert score in ("lac", "aps", "topk", "margin"), "scores without a penalty"
+
+    with localcontext() as context:
+        context.prec = 60
+        ranked = sorted(conformal_score(conformal_masses(table, v), y, score, 0, 0) for y, v, _ in fit)
+        rank = quantile_rank(len(fit), alpha, options.get("quantile", "exact"))
+        found = []
+        for y, values, _ in others:
+            masses = conformal_masses(table, values)
+            order = sorted(range(len(masses)), key=lambda k: (-masses[k], k))
+            labels = {k for k in order if rank is None or conformal_score(masses, k, score, 0, 0) <= ranked[rank - 1]}
+            if not labels and options.get("empty") == "argmax":
+                labels = {order[0]}
+            found.append((y, order.index(y) + 1, labels))
+    return found
+
+
+def share(rows, hit):
+    if not rows:
+        raise Undefined("empty")
+    return Fraction(sum(map(bool, map(hit, rows))), len(rows))
+
+
+def covered(row):
+    return row[0] in row[2]
+
+
+def largest_gap(rows, key, strata, alpha):
+    """Over strata [first, last] of key(row)."""
+    parts = [[row for row in rows if first <= key(row) <= last] for first, last in strata]
+    gaps = [abs(share(part, covered) - (1 - alpha)) for part in parts if part]
+    if not gaps:
+        raise Undefined("empty")
+    return max(gaps)
+
+
+def strata_of(text, base):
+    ends = [int(t) for t in text.split(":")]
+    return list(zip([base] + [e + 1 for e in ends], ends))
+
+
+def of_set_metrics(table, fit, others, metric, weighted="false", absent="skip", of="all", num_bins=None, strata=None, **options):
+    rows = rows_with_sets(table, fit, others, options)
+    classes = table.width or 2
+    alpha = Fraction(options.get("alpha", "0.1"))
+    if metric == "singleton_rate":
+        return share(rows, lambda row: len(row[2]) == 1)
+    if metric == "empty_rate":
+        return share(rows, lambda row: not row[2])
+    if metric == "singleton_hit_rate":
+        return share([row for row in rows if of == "all" or len(row[2]) == 1], lambda row: row[2] == {row[0]})
+    if metric == "uacc":
+        labels = sum(len(row[2]) for row in rows)
+        if not labels:
+            raise Undefined("not_defined")
+        return Fraction(sum(row[1] == 1 for row in rows), labels) * Fraction(math.sqrt(classes))
+    if metric == "sscv":
+        return largest_gap(rows, lambda row: len(row[2]), strata_of(strata or "1:3:10:100:1000", 0), alpha)
+    if metric == "diff_violation":
+        return largest_gap(rows, lambda row: row[1], strata_of(strata or "1:3:6:10:100:1000", 1), alpha)
+    if metric == "ssc":
+        sizes = [[s] for s in range(classes + 1)]
+        if num_bins:
+            # numpy.array_split of the sizes.
+            long, rest = divmod(classes + 1, int(num_bins))
+            sizes, left = [], list(range(classes + 1))
+            for k in range(int(num_bins)):
+                sizes.append([left.pop(0) for _ in range(long + (k < rest))])
+        return min(share(part, covered) for part in ([r for r in rows if len(r[2]) in s] for s in sizes) if part)
+    by_class = [share(part, covered) for part in ([r for r in rows if r[0] == k] for k in range(classes)) if part]
+    if metric == "macro_coverage":
+        return sum(by_class) / (classes if absent == "zero" else len(by_class))
+    if weighted == "true":
+        coverage = {k: share([r for r in rows if r[0] == k], covered) for k in {r[0] for r in rows}}
+        return 100 * sum(abs(coverage[r[0]] - (1 - alpha)) for r in rows) / len(rows)
+    return 100 * sum(abs(c - (1 - alpha)) for c in by_class) / len(by_class)
+
+
+def mixed(x):
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % WORD
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % WORD
+    return x ^ (x >> 31)
+
+
+def counter(seed, number):
+    return mixed(mixed((seed + 0x9E3779B97F4A7C15) % WORD) ^ mixed((number + 0xD1B54A32D192ED03) % WORD))
+
+
+def fma(a, b, c):
+    return float(Fraction(a) * Fraction(b) + Fraction(c))
+
+
+def unit_vector(seed, number, width):
+    key, normals = counter(seed ^ 0x736C616264697265, number), []
+    while len(normals) < width:
+        of_pair, attempt = counter(key, len(normals) // 2), 0
+        while True:
+            bits = counter(of_pair, attempt)
+            x, y = (((half << 1 | 1) - 2**32) / 2**32 for half in (bits >> 32, bits % 2**32))
+            s = fma(x, x, y * y)
+            if s < 1:
+                break
+            attempt += 1
+        scale = math.sqrt(-2 * math.log(s) / s)
+        normals += [x * scale, y * scale]
+    normals = normals[:width]
+    length = math.sqrt(sum(x * x for x in normals))
+    return [x / length for x in normals]
+
+
+def worst_slab(rows, features, keys, delta="0.1", directions="1000", held_out="0.75"):
+    """Every interval of every direction. Projections are apart, or of equal features: the last bits do not matter."""
+    outside = [i for i in range(len(rows)) if counter(0x776F727374536C61, keys[i]) < Fraction(held_out) * WORD]
+    searched = [i for i in range(len(rows)) if i not in outside]
+    if not searched:
+        raise Undefined("empty")
+    best = None
+    for number in range(int(directions)):
+        v = unit_vector(0, number, len(features[0]))
+        at = [sum(Fraction(a) * Fraction(b) for a, b in zip(v, x)) for x in features]
+        ordered = sorted(range(len(rows)), key=lambda i: at[i])
+        for i, j in zip(ordered, ordered[1:]):
+            assert at[j] - at[i] > 1e-9 or features[i] == features[j], "projections too close"
+        ends = sorted({at[i] for i in searched})
+        places = [(ends.index(at[i]), covered(rows[i])) for i in searched]
+        for low in range(len(ends)):
+            for high in range(low, len(ends)):
+                inside = [hit for place, hit in places if low <= place <= high]
+                if len(inside) < Fraction(delta) * len(searched):
+                    continue
+                found = (Fraction(sum(inside), len(inside)), number, low, high)
+                if best is None or found < best:
+                    best, chosen = found, (at, ends[low], ends[high])
+    at, low, high = chosen
+    return share([rows[i] for i in outside if low <= at[i] <= high], covered)
+
+
+def of_slabs(table, fit, wanted, column, options):
+    """The rows of a group, those of `fit` left out, with their features and ids."""
+    kept = [i for i, g in enumerate(table.fit_groups) if not g[column] and all(str(g[c]) == t for c, t in wanted.items())]
+    slab = {k: options[k] for k in ("delta", "directions", "held_out") if k in options}
+    rest = {k: v for k, v in options.items() if k not in slab}
+    rows = rows_with_sets(table, fit, [table.fit_rows[i] for i in kept], rest)
+    groups = [table.fit_groups[i] for i in kept]
+    features = [g["features"] if isinstance(g["features"], list) else [g["features"]] for g in groups]
+    return worst_slab(rows, features, [g["id"] for g in groups], **slab)
+
+
 # ---- averages -----------------------------------------------------------------------------------
 
 
@@ -1117,6 +1278,15 @@ def expected_lines(case):
                     continue
                 fit, others = table.halves(case, {})[0], table.halves(case, wanted)[1]
                 add(metric + text + group, "", lambda: of_sets(table, fit, others, metric, **options))
+            elif metric in OF_SET_METRICS:
+                wanted = dict(part.split(":") for part in group[7:].split(",")) if group else {}
+                fit, others = table.halves(case, {})[0], table.halves(case, wanted)[1]
+                if metric == "worst_slab_coverage":
+                    column = option(case, "--calibration")
+                    add(metric + text + group, "", lambda: of_slabs(table, fit, wanted, column, options))
+                    continue
+                close = EPSILON["average"] if metric in ("cov_gap", "macro_coverage", "uacc") else ""
+                add(metric + text + group, close, lambda: of_set_metrics(table, fit, others, metric, **options))
             elif metric not in RANKING:
                 add(metric + text + group, tolerance, lambda: decision(table, rows, metric, **options))
             elif table.task == "binary":
@@ -1960,7 +2130,6 @@ def regression():
     few = "0 0.5 0.25 0.25 1\n1 0.25 0.5 0.25 1\n2 0.25 0.5 0.25 0"
     for name, metrics, error in (
         ("sets_of_residuals", "coverage(conformal=absolute)", "2 conformal=absolute of 'coverage' is a score of a regression task"),
-        ("sets_by_group", "coverage(mode=group)", "2 mode=group of 'coverage' is of a regression task"),
         ("width_of_sets", "interval_width", "2 'interval_width' is not defined for a multiclass task"),
     ):  # fmt: skip
         cases.append(Case(name, "of a regression task alone", metrics, "label:i64 probs[3]:f64 c:bool", few, "multiclass",
@@ -1968,11 +2137,80 @@ def regression():
     return cases
 
 
+def set_metrics():
+    """Metrics of conformal sets: METRICS' example L, what is at the edge, seeded rows, worst slabs."""
+    classes, cal = "label:i64 probs[4]:f64 c:bool", "--calibration c"
+    every = (
+        "coverage,set_size,singleton_rate,empty_rate,singleton_hit_rate,singleton_hit_rate(of=singletons),sscv,"
+        "sscv(strata=0:1:2:4),ssc,ssc(num_bins=2),diff_violation,diff_violation(strata=1:2:4),cov_gap,"
+        "cov_gap(weighted=true),macro_coverage,macro_coverage(absent=zero),uacc"
+    )
+    nine = ["0 1 0 0 0 1"] * 8 + ["0 0.3125 0.6875 0 0 1"]
+    of_l = [
+        "0 0.5 0.25 0.125 0.125 0", "2 0.375 0.375 0.125 0.125 0", "1 0.25 0.25 0.25 0.25 0",
+        "2 0.3125 0.3125 0.3125 0.0625 0", "1 0.125 0.5 0.25 0.125 0", "1 0.125 0.375 0.375 0.125 0",
+    ]  # fmt: skip
+
+    def with_options(text):
+        return re.sub(r"(\w+)(?:\(([^)]*)\))?", lambda m: f"{m[1]}({m[2] + ',' if m[2] else ''}{text})", every)
+
+    def wrong(name, description, metrics, text, options=cal):
+        return Case(name, description, metrics, classes, of_l, "multiclass", options, error=text)
+
+    random = Random(20261210)
+    rows = []
+    for _ in range(150):
+        y = skewed_class(random, 6)
+        rows.append(f"{y} {simplex(random, y, 6)} {int(random.random() < 0.4)} {random.choice('aab')}")
+    slabs = "label:i64 probs[3]:f64 features[2]:f64 id:i64 c:bool g:str"
+    points = []
+    for i in range(140):
+        x = [random.randrange(-6, 7) / 8, random.randrange(-6, 7) / 8]
+        y = random.randrange(3)
+        p = [4, 4, 4]
+        p[y] += random.randrange(0, 9) - (4 if x[0] > 0.4 else 0)
+        total = 16 - sum(p)
+        p[(y + 1) % 3] += total
+        points.append(f"{y} {' '.join(str(v / 16) for v in p)} {x[0]} {x[1]} {1000 + 7 * i} {int(random.random() < 0.3)} {random.choice('aab')}")
+    slab = "worst_slab_coverage(directions=9,alpha=0.3),worst_slab_coverage(directions=20,delta=0.25,held_out=0.5,conformal=aps,alpha=0.4)"
+    line = "label:i64 probs[3]:f64 features:f32 id:i64 c:bool"
+    on_line = [" ".join([*point.split()[:5], *point.split()[6:8]]) for point in points[:70]]
+    return [
+        wrong("strata_order", "strata ascend", "sscv(strata=3:1)", "2 ascending"),
+        wrong("strata_text", "strata are integers", "diff_violation(strata=1:x)", "2 joined by ':'"),
+        wrong("strata_rank_zero", "ranks count from 1", "diff_violation(strata=0:3)", "2 integers from 1"),
+        wrong("too_many_size_bins", "four classes have five sizes", "ssc(num_bins=6)", "2 more than the 5 sizes"),
+        wrong("slab_delta", "a slab of all rows is no slab", "worst_slab_coverage(delta=1)", "2 between 0 and 1"),
+        wrong("slab_without_features", "features are asked for", "worst_slab_coverage", "3 no array for the embedding"),
+        Case("slab_nan_feature", "a feature that is not finite", "worst_slab_coverage", slabs,
+             [points[0].replace(points[0].split()[4], "nan", 1), *points[1:20]], "multiclass", cal, error="3 embedding 'features' is nan in column 0"),
+        Case("example_l", "example L, in a fourth class that no set holds", every, classes, nine + of_l, "multiclass", cal),
+        Case("singletons_only", "every set is one label", with_options("empty=argmax,alpha=0.7"), classes, nine + of_l, "multiclass", cal),
+        Case("empty_sets_only", "every set is empty", with_options("alpha=0.8"), classes,
+             ["0 1 0 0 0 1"] * 9 + ["1 0.5 0.5 0 0 0", "2 0.25 0.25 0.25 0.25 0"], "multiclass", cal),
+        Case("sets_of_all_labels", "too few calibration rows", every, classes, ["0 1 0 0 0 1", *of_l], "multiclass", cal),
+        Case("set_metrics_no_rows", "every row is for calibration", every, classes, nine, "multiclass", cal),
+        Case("set_metrics_weighted", "weights are no counts", every, classes + " weight:f32", [r + " 1" for r in nine + of_l], "multiclass", cal),
+        Case("ranks_in_no_stratum", "strata that end before the data", "sscv(strata=0),diff_violation(strata=1),sscv(strata=0:1)", classes,
+             nine + ["2 0.375 0.375 0.125 0.125 0", "1 0.375 0.375 0.125 0.125 0"], "multiclass", cal),
+        Case("seeded_set_metrics", "150 rows, six skewed classes, two groups", ",".join([with_options("conformal=aps,alpha=0.2"), with_options("alpha=0.35,quantile=numpy_higher"), every]),
+             "label:i64 probs[6]:f32 c:bool g:str", rows, "multiclass", f"{cal} --group g"),
+        Case("binary_set_metrics", "two classes of a score", re.sub("0:1:2:4", "0:1:2", re.sub("1:2:4", "1:2", every)), "label:u8 score:f64 c:bool",
+             [f"{int(random.random() < 0.4)} {random.randrange(0, 65) / 64} {int(k < 15)}" for k in range(60)], options=cal),
+        Case("worst_slabs", "140 points of a grid, some of them equal, two groups: a group is searched on its own", slab, slabs, points, "multiclass", f"{cal} --group g"),
+        Case("worst_slab_of_one_feature", "a line: directions are both ways", slab, line, on_line, "multiclass", cal),
+        Case("worst_slab_nothing_to_search", "every row is held out", "worst_slab_coverage(held_out=0.999999)", slabs, points[:30], "multiclass", cal),
+        Case("worst_slab_no_rows", "every row is for calibration", "worst_slab_coverage", slabs,
+             [" ".join([*p.split()[:7], "1", "a"]) for p in points[:12]], "multiclass", cal),
+    ]  # fmt: skip
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
-                of_second_moments, calibrated_in_order, of_pairs, fits, sets, sets_by_modes, regression)  # fmt: skip
+                of_second_moments, calibrated_in_order, of_pairs, fits, sets, sets_by_modes,
+                regression, set_metrics)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

@@ -29,6 +29,7 @@ void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
   arguments.text("--lambdas", "X", roles.lambdas, "risk: these L values");
   arguments.text("--weight", "X", roles.weight, "sample weights");
   arguments.text("--id", "X", roles.id, "row ids for whatever is drawn at random");
+  arguments.text("--embedding", "X", roles.embedding, "feature vectors, for worst_slab_coverage");
   arguments.list("--group", "X[,Y]", roles.groups, "values per group of these columns too");
   arguments.flag("--intersect", request.intersect, "and per combination of the group columns");
   arguments.text("--unknown", "V", unknown,

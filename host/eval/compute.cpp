@@ -17,6 +17,7 @@
 #include "eval/scopes.hpp"
 #include "eval/sorted_confidences.hpp"
 #include "eval/temporary_columns.hpp"
+#include "eval/worst_slab.hpp"
 #include "metric/ranking.hpp"
 
 namespace cupel {
@@ -120,6 +121,11 @@ class Computer {
     for (const MetricSpec& spec : request_.metrics) {
       if (auto fits = check_metric(spec, task, request_.group_columns); !fits) return fits.error();
       if (has_fits({&spec, 1}) && !has_halves()) return fit_without_split(spec);
+      if (spec.metric->info().takes_embedding && parts_.front().features.data == nullptr &&
+          view().rows != 0) {
+        return usage_error(fmt::format("'{}' needs features of rows", spec.name),
+                           "evaluate a dump with an embedding column");
+      }
       Entry entry;
       entry.spec = &spec;
       auto average = resolve_average(spec);
@@ -517,6 +523,12 @@ class Computer {
                                   queries.size() == 1 ? "" : "s",
                                   states->thresholds.front().calibration_rows));
     for (std::size_t q = 0; q < entries.size(); ++q) {
+      std::vector<WorstSlab> slabs;  // [scope]
+      if (queries[q].slab) {
+        auto found = find_slabs(states->sets[q], *queries[q].slab);
+        if (!found) return found.error();
+        slabs = std::move(*found);
+      }
       for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
         const FitScope& halves = fit_scopes_[s];
         SetSums sums;
@@ -527,7 +539,8 @@ class Computer {
             *states, q, all, cells, scopes_.all[s].attribute < 0, request_.group_columns);
         Evidence e = evidence();
         e.outside_unit = outside_unit_ || states->outside_unit;
-        e.conformal = {&threshold, &sums, weighted(), request_.seed};
+        e.conformal = {&threshold, &sums, weighted(), request_.seed,
+                       slabs.empty() ? nullptr : &slabs[s]};
         ScopedValue& scoped = entries[q]->averaged[s];
         scoped.value = entries[q]->metric().finish(e, entries[q]->spec->options);
         scoped.params = shown_params(*entries[q], e);
@@ -535,6 +548,13 @@ class Computer {
       }
     }
     return {};
+  }
+
+  Result<std::vector<WorstSlab>> find_slabs(std::span<const ConformalSet> sets,
+                                            const SlabQuery& query) {
+    std::vector<std::vector<u32>> others;  // [scope]
+    for (const FitScope& scope : fit_scopes_) others.push_back(scope.others);
+    return worst_slabs(parts_, cell_map_, sets, others, query, backend_, request_.threads);
   }
 
   /// Tables of problems [first, last), [problem][global cell][part].
@@ -1114,6 +1134,11 @@ Result<void> check_metric(const MetricSpec& spec, Task task,
                        "name the group column with --group");
   }
   return {};
+}
+
+bool has_features(std::span<const MetricSpec> metrics) {
+  return std::any_of(metrics.begin(), metrics.end(),
+                     [](const MetricSpec& spec) { return spec.metric->info().takes_embedding; });
 }
 
 Error fit_without_split(const MetricSpec& spec) {

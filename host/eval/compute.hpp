@@ -33,6 +33,8 @@ bool has_fits(std::span<const MetricSpec> metrics);
 /// Whether a metric draws something for each row (randomised scores, clusters), so that rows need
 /// keys.
 bool has_draws(std::span<const MetricSpec> metrics);
+/// Whether a metric takes features of rows: these have to be prepared, with keys of rows.
+bool has_features(std::span<const MetricSpec> metrics);
 /// Errors (kUsage): a metric that the task does not have; one that compares groups without any.
 Result<void> check_metric(const MetricSpec& spec, Task task,
                           const std::vector<std::string>& group_columns);

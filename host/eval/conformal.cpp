@@ -388,9 +388,13 @@ Result<ConformalStates> conformal_states(std::span<const PreparedTable> parts,
   std::vector<std::vector<SetSums>> of_sets(own.size(), std::vector<SetSums>(cell_count));
   std::vector<std::vector<std::vector<i64>>> of_rows(own.size());
   const std::vector<ConformalRows> others = rows_of(parts, cells, false);
+  states.sets.resize(queries.size());
   for (std::size_t part = 0; part < parts.size(); ++part) {
     std::vector<ConformalSet> sets;
     for (const QueryThresholds* one : own) sets.push_back(sets_of(*one, others[part]));
+    for (std::size_t q = 0; q < queries.size(); ++q) {
+      if (queries[q].slab) states.sets[q].push_back(sets[set_of[q]]);
+    }
     auto sums = backend.conformal_sets(parts[part].view, sets, others[part].wanted, threads);
     if (!sums) return sums.error();
     // Without rows a part has no cells, but a backend counts one.

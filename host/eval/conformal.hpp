@@ -56,7 +56,8 @@ struct ConformalStates {
   std::vector<std::vector<SetSums>> sums;   ///< [query][cell]; of no calibration row
   /// [query][cell] thresholds of the rows that are not for calibration; kWeighted alone.
   std::vector<std::vector<std::vector<i64>>> row_thresholds;
-  bool outside_unit = false;  ///< some row has a score outside [0, 1]
+  std::vector<std::vector<ConformalSet>> sets;  ///< [query][part], where a slab is asked for
+  bool outside_unit = false;                    ///< some row has a score outside [0, 1]
 };
 
 /// Cells of all parts, as metrics see them.

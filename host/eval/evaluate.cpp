@@ -114,7 +114,8 @@ class Evaluator {
     metrics_ = std::move(*chosen);
     const std::string& calibration = request_.roles.calibration;
     request_.fits = has_fits(metrics_);
-    request_.draws = has_draws(metrics_);
+    request_.embedding = has_features(metrics_);
+    request_.draws = has_draws(metrics_) || request_.embedding;
     for (const MetricSpec& spec : metrics_) {
       // Intervals may be judged as they are, which the columns say.
       const std::vector<Task>& tasks = spec.metric->info().tasks;
@@ -365,6 +366,7 @@ class Evaluator {
       dropped.scores += part.dropped.scores;
       dropped.labels += part.dropped.labels;
       dropped.weights += part.dropped.weights;
+      dropped.features += part.dropped.features;
     }
     Detail::Object plan{{"dump", dump_name(paths)},
                         {"task", std::string(task_name(binding.task))},
@@ -372,9 +374,11 @@ class Evaluator {
                         {"rows", rows},
                         {"states", std::move(built)}};
     if (dropped.total() > 0) {
-      plan.emplace_back("dropped", Detail::Object{{"bad_scores", dropped.scores},
-                                                  {"bad_labels", dropped.labels},
-                                                  {"bad_weights", dropped.weights}});
+      Detail::Object bad{{"bad_scores", dropped.scores},
+                         {"bad_labels", dropped.labels},
+                         {"bad_weights", dropped.weights}};
+      if (binding.embedding) bad.emplace_back("bad_features", dropped.features);
+      plan.emplace_back("dropped", std::move(bad));
     }
     if (!notes.empty()) plan.emplace_back("notes", std::move(notes));
     return plan;
@@ -396,9 +400,11 @@ class Evaluator {
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const DroppedRows& dropped = parts[i].dropped;
       if (dropped.total() == 0) continue;
-      report_.warnings.push_back(fmt::format(
-          "{}: left out {} row{} (bad scores {}, labels {}, weights {})", paths[i], dropped.total(),
-          dropped.total() == 1 ? "" : "s", dropped.scores, dropped.labels, dropped.weights));
+      report_.warnings.push_back(
+          fmt::format("{}: left out {} row{} (bad scores {}, labels {}, weights {}{})", paths[i],
+                      dropped.total(), dropped.total() == 1 ? "" : "s", dropped.scores,
+                      dropped.labels, dropped.weights,
+                      dropped.features == 0 ? "" : fmt::format(", features {}", dropped.features)));
     }
   }
 

@@ -17,6 +17,9 @@
 namespace cupel {
 namespace {
 
+/// No feature is larger: a product with a unit vector is far from overflow.
+constexpr double kMostFeature = 1e150;
+
 class Preparer : RowPreparer {
  public:
   Preparer(const Binding& binding, const EvalRequest& request, i64 first_row, Backend& backend,
@@ -30,6 +33,7 @@ class Preparer : RowPreparer {
     if (auto done = load_columns(); !done) return done.error();
     label_ = array_of(binding_.label);
     weight_ = array_of(binding_.weight);
+    if (binding_.embedding) table_.features = array_of(binding_.embedding)->view;
     if (loaded) loaded();
     TableView& view = table_.view;
     view.task = binding_.task;
@@ -47,6 +51,7 @@ class Preparer : RowPreparer {
     }
     if (auto done = read_labels(); !done) return done.error();
     if (auto done = read_weights(); !done) return done.error();
+    if (auto done = check_features(); !done) return done.error();
     if (auto done = choose_split(); !done) return done.error();
     if (auto done = read_groups(); !done) return done.error();
     if (halves()) split_cells();
@@ -345,6 +350,30 @@ class Preparer : RowPreparer {
     return {};
   }
 
+  /// Features are finite and so small that no projection overflows.
+  Result<void> check_features() {
+    if (!binding_.embedding) return {};
+    const ArrayView& features = table_.features;
+    if (is_string(features.dtype)) return not_numeric(*binding_.embedding);
+    if (!is_float(features.dtype)) return {};
+    Faults faults;
+    for (i64 row = 0; row < binding_.rows; ++row) {
+      for (i64 col = 0; col < features.cols(); ++col) {
+        const double value = element(features, row, col);
+        if (std::fabs(value) <= kMostFeature) continue;
+        if (faults.first < 0) {
+          faults.what = fmt::format("is {:.6g} in column {}", value, col);
+          if (std::isfinite(value)) faults.what += fmt::format(", beyond {:.0g}", kMostFeature);
+        }
+        faults.add(row);
+        if (drops()) mark(row, RowFault::kFeature);
+        break;
+      }
+    }
+    if (faults.rows != 0 && !drops()) return fault_error(*binding_.embedding, faults);
+    return {};
+  }
+
   /// Leaves out the rows that the split or a fault excludes, and points the view at what remains.
   void keep_rows() {
     TableView& view = table_.view;
@@ -378,7 +407,7 @@ class Preparer : RowPreparer {
       table_.label_bytes.assign(label_in_place_, label_in_place_ + view.rows * label_columns);
       label_in_place_ = nullptr;
     }
-    const std::vector<i64> rows = kept_rows();
+    std::vector<i64> rows = kept_rows();
     const auto kept = static_cast<i64>(rows.size());
     table_.scores.resize(static_cast<std::size_t>(kept * columns * item));
     std::byte* to = table_.scores.data();
@@ -402,6 +431,7 @@ class Preparer : RowPreparer {
     view.scores = make_view(table_.scores.data(), view.scores.dtype, shape);
     view.rows = kept;
     Buffer<std::byte>().swap(table_.normalized);
+    if (binding_.embedding) table_.kept_rows = std::move(rows);
   }
 
   Backend& backend_;

@@ -28,7 +28,8 @@ struct DroppedRows {
   i64 scores = 0;
   i64 labels = 0;
   i64 weights = 0;
-  i64 total() const { return scores + labels + weights; }
+  i64 features = 0;
+  i64 total() const { return scores + labels + weights + features; }
 };
 
 /// One dump, ready. Views into `arrays` and the buffers; movable, the views stay valid.
@@ -43,6 +44,14 @@ struct PreparedTable {
   double probability_epsilon = 0;  ///< machine epsilon of the score dtype
   RowSumFaults row_sums;           ///< where probabilities are needed, of several classes
   i64 calibration_rows = -1;       ///< of the dump's rows, where there is a split; else -1
+
+  /// Features of the dump's rows, [n, d] or [n], where a metric takes them; feature_row() says
+  /// which is of a row here.
+  ArrayView features;
+  std::vector<i64> kept_rows;  ///< the row of the dump that each row here was; empty: the same
+  i64 feature_row(i64 row) const {
+    return kept_rows.empty() ? row : kept_rows[static_cast<std::size_t>(row)];
+  }
 
   std::vector<Array> arrays;
   Buffer<u8> label_bytes;
@@ -64,9 +73,9 @@ struct PreparedTable {
 /// `backend` finds NaN and infinite scores. With `probabilities`, rows of several classes whose sum
 /// is not 1 are found in the same pass, on the host. `loaded` is called once the columns are
 /// loaded, before they are looked at: from then on the dumps may verify() beside this function.
-/// Errors (kInput): those of loading; NaN or infinite scores, labels outside the domain, invalid
-/// weights, rows that cannot be normalised where that was asked for, with the first row and the
-/// count, unless the request drops such rows.
+/// Errors (kInput): those of loading; NaN or infinite scores or features, labels outside the
+/// domain, invalid weights, rows that cannot be normalised where that was asked for, with the first
+/// row and the count, unless the request drops such rows.
 Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
                                     i64 first_row, Backend& backend, bool probabilities = false,
                                     const std::function<void()>& loaded = {});

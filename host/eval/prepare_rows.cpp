@@ -207,6 +207,7 @@ std::vector<i64> RowPreparer::kept_rows() {
     table_.dropped.scores += fault == RowFault::kScore ? 1 : 0;
     table_.dropped.labels += fault == RowFault::kLabel ? 1 : 0;
     table_.dropped.weights += fault == RowFault::kWeight ? 1 : 0;
+    table_.dropped.features += fault == RowFault::kFeature ? 1 : 0;
     if (fault == RowFault::kNone) rows.push_back(row);
   }
   return rows;

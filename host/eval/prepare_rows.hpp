@@ -58,7 +58,7 @@ struct Faults {
   }
 };
 
-enum class RowFault : u8 { kNone, kScore, kLabel, kWeight };
+enum class RowFault : u8 { kNone, kScore, kLabel, kWeight, kFeature };
 
 /// Prepares parts of a PreparedTable; a task's own preparer does the rest.
 class RowPreparer {

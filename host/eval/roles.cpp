@@ -34,6 +34,7 @@ const std::vector<RoleNames>& role_table() {
       {Role::kThreshold, "threshold", {"threshold"}},
       {Role::kLoss, "loss", {"loss", "losses"}},
       {Role::kLambdas, "lambdas", {"lambda", "lambdas"}},
+      {Role::kEmbedding, "embedding", {"embedding", "embeddings", "features"}},
   };
   return kTable;
 }
@@ -82,6 +83,11 @@ class Binder {
       auto column = named(Role::kCalibration, request_.roles.calibration);
       if (!column) return column.error();
       binding_.calibration = *column;
+    }
+    if (request_.embedding) {
+      auto column = required(Role::kEmbedding, request_.roles.embedding);
+      if (!column) return column.error();
+      binding_.embedding = *column;
     }
     for (const std::string& name : request_.roles.groups) {
       auto column = named(Role::kGroup, name);
@@ -377,6 +383,13 @@ class Binder {
                                        columns.front()->info().name, binding_.rows),
                            "all columns need the same length");
       }
+      if (column->role == Role::kEmbedding) {
+        if (info.shape.size() <= 2 && info.cols() > 0) continue;
+        return input_error(column->dump->path(),
+                           fmt::format("'{}' [{}] is no matrix of features", info.name,
+                                       fmt::join(info.shape, ",")),
+                           "the embedding needs an array [n,d] with a vector a row, or [n]");
+      }
       const bool matrix_allowed = column->role == Role::kLabel
                                       ? binding_.task == Task::kMultilabel
                                       : column->role <= Role::kLogits ||
@@ -413,7 +426,7 @@ std::vector<const BoundColumn*> Binding::columns() const {
   };
   // A risk task has neither score nor label, and its losses say how many rows there are.
   if (all.empty()) add({&loss});
-  add({&weight, &id, &calibration});
+  add({&weight, &id, &calibration, &embedding});
   for (const BoundColumn& group : groups) all.push_back(&group);
   add({&pred, &sigma, &lower, &upper, &threshold, &lambdas});
   return all;

@@ -28,7 +28,8 @@ enum class Role : u8 {
   kUpper,
   kThreshold,
   kLoss,
-  kLambdas
+  kLambdas,
+  kEmbedding
 };
 std::string_view role_name(Role role);
 
@@ -53,6 +54,7 @@ struct Binding {
   std::optional<BoundColumn> weight;
   std::optional<BoundColumn> id;
   std::optional<BoundColumn> calibration;
+  std::optional<BoundColumn> embedding;  ///< only with request.embedding
   std::vector<BoundColumn> groups;
   std::optional<BoundColumn> pred, sigma, lower, upper, threshold;  ///< of regression
   std::optional<BoundColumn> loss, lambdas;                         ///< of risk

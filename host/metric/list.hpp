@@ -50,5 +50,15 @@ const Metric& interval_score();
 const Metric& cwc();
 const Metric& mae();
 const Metric& rmse();
+const Metric& singleton_rate();
+const Metric& singleton_hit_rate();
+const Metric& empty_rate();
+const Metric& sscv();
+const Metric& ssc();
+const Metric& diff_violation();
+const Metric& cov_gap();
+const Metric& macro_coverage();
+const Metric& worst_slab_coverage();
+const Metric& uacc();
 
 }  // namespace cupel

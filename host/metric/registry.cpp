@@ -52,6 +52,16 @@ std::span<const Metric* const> all_metrics() {
       &interval_width(),
       &interval_score(),
       &cwc(),
+      &singleton_rate(),
+      &singleton_hit_rate(),
+      &empty_rate(),
+      &sscv(),
+      &ssc(),
+      &diff_violation(),
+      &cov_gap(),
+      &macro_coverage(),
+      &worst_slab_coverage(),
+      &uacc(),
   };
   return kMetrics;
 }

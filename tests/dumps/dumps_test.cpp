@@ -403,6 +403,35 @@ TEST_F(ExtraDumps, PublishedConformalSets) {
   EXPECT_EQ(compared, 18);
 }
 
+// UAcc of the VLM benchmark is accuracy * sqrt(6) / mean size, of published accuracies and sizes of
+// LAC, and of NumPy's sizes of APS. Would catch another count of classes, or of right decisions.
+TEST_F(ExtraDumps, UncertaintyAwareAccuracy) {
+  const json published = read_json(folder_ + "vlm/published.json");
+  const json by_numpy = read_json(source("tests/dumps/expected.json"))["dumps"]["aps"];
+  int compared = 0;
+  for (const auto& [model, of_model] : published.items()) {
+    for (const auto& [dataset, of_dataset] : of_model.items()) {
+      SCOPED_TRACE(model + " " + dataset);
+      EvalRequest request;
+      request.dumps = {folder_ + "vlm/" + model + "__" + dataset + ".npz"};
+      request.roles.calibration = "is_calibration";
+      request.metrics = "uacc";
+      request.conformal = {{"lac", "aps"}, {"0.1"}, "numpy_higher", "argmax"};
+      const auto report = evaluate(request);
+      ASSERT_TRUE(report.ok()) << report.error().text();
+      ASSERT_EQ(report->results.size(), 2u);
+      const double accuracy = of_dataset["acc"].get<double>() * std::sqrt(6.0);
+      const double sizes[]{of_dataset["size_lac"].get<double>(),
+                           by_numpy[model + "__" + dataset]["size"].get<double>()};
+      for (std::size_t i = 0; i < 2; ++i) {
+        EXPECT_NEAR(report->results[i].value, accuracy / sizes[i], 1e-14 * accuracy);
+      }
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 18);
+}
+
 // Over random splits of one dump the number of covered rows among m follows the beta-binomial law
 // of (k, n + 1 - k) exactly, one split independent of the next, but for equal scores at the
 // threshold. Would catch rows that are in both halves or drawn by what they hold. Each bound is 4

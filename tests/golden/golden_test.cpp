@@ -89,8 +89,9 @@ Result<std::vector<EvalResult>> run(const GoldenCase& golden, const std::string&
   EvalRequest request = request_of(golden);
   auto specs = parse_metrics(metrics);
   if (!specs) return specs.error();
-  request.draws = has_draws(*specs);
   request.fits = has_fits(*specs) && !request.roles.calibration.empty();
+  request.embedding = has_features(*specs);
+  request.draws = has_draws(*specs) || request.embedding;
   std::unique_ptr<Backend> backend = make_test_backend(c.threads);
   if (c.round_trip) backend = std::make_unique<RoundTripBackend>(std::move(backend));
 

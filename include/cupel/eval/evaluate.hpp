@@ -22,7 +22,7 @@ enum class RowSplit : u8 { kAll, kTest, kCalibration };
 
 /// Names of columns, or files that hold a column (`--label y.npy`), by role; empty: found by name.
 struct ColumnRoles {
-  std::string label, score, probs, logits, weight, id;
+  std::string label, score, probs, logits, weight, id, embedding;
   std::vector<std::string> groups;
   std::string calibration;                           ///< a boolean column, or a fraction in (0, 1)
   std::string pred, sigma, lower, upper, threshold;  ///< of a regression task
@@ -38,7 +38,8 @@ struct EvalRequest {
   /// A metric is fitted, so that the rows of both halves of roles.calibration are needed whatever
   /// `split` says; evaluate() finds out from `metrics`.
   bool fits = false;
-  bool draws = false;  ///< scores are randomised: rows need keys, and ids are read
+  bool draws = false;      ///< scores are randomised: rows need keys, and ids are read
+  bool embedding = false;  ///< a metric takes features; evaluate() finds out from `metrics`
   std::string pos_label;
   std::vector<std::string> bfloat16_columns;
   bool intersect = false;

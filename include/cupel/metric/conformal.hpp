@@ -2,6 +2,7 @@
 // are given.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,17 @@ enum class ConformalMode : u8 {
   kWeighted,  ///< all, each by its likelihood ratio (Tibshirani et al. 2019)
 };
 
+/// How a worst slab is searched: among slabs {x: low <= v . x <= high} with at least `delta` of the
+/// rows searched, v one of random unit vectors. Each row is held out with probability
+/// `held_out_share`, and searched otherwise.
+struct SlabQuery {
+  Fraction delta{1, 10};
+  i64 directions = 1000;
+  Fraction held_out_share{3, 4};
+  u64 seed = 0;
+  bool operator==(const SlabQuery&) const = default;
+};
+
 /// What a metric of sets asks for.
 struct ConformalQuery {
   ConformalRule rule;
@@ -33,6 +45,7 @@ struct ConformalQuery {
   ConformalMode mode = ConformalMode::kMarginal;
   /// kCluster: a label of no cluster is in every set, instead of having the threshold of all.
   bool null_infinite = false;
+  std::optional<SlabQuery> slab;  ///< needs features
   u64 seed = 0;  ///< kCluster: of the rows that the clusters are made from, and of their centres
 
   /// Whether something is drawn for each row, so that rows need keys.
@@ -43,6 +56,7 @@ struct ConformalQuery {
   void set_seed(u64 drawn) {
     rule.seed = rule.draw == ConformalDraw::kNone ? 0 : drawn;
     seed = mode == ConformalMode::kCluster ? drawn : 0;
+    if (slab) slab->seed = drawn;
   }
   bool operator==(const ConformalQuery&) const = default;
 };
@@ -101,13 +115,28 @@ struct ConformalThreshold {
   }
 };
 
+/// The slab of lowest coverage among the rows searched, and how the others fare in it.
+struct WorstSlab {
+  u64 searched = 0;  ///< rows searched
+  u64 held_out = 0;  ///< rows not searched
+  i64 width = 0;     ///< features of a row
+  // All below only where searched != 0.
+  i64 direction = -1;          ///< its number, from 0
+  std::vector<double> vector;  ///< it
+  double low = 0;              ///< both are projections of rows searched, and in the slab
+  double high = 0;
+  SetTally found;    ///< of the rows searched that are in the slab
+  SetTally outcome;  ///< of those held out
+};
+
 /// What a metric of sets is given: the threshold, and the sums of the rows of the scope that are
 /// not for calibration.
 struct ConformalEvidence {
   const ConformalThreshold* threshold = nullptr;
   const SetSums* sums = nullptr;
   bool weighted = false;
-  u64 seed = 0;  ///< of what the query draws
+  u64 seed = 0;                     ///< of what the query draws
+  const WorstSlab* slab = nullptr;  ///< where the query asks for one
 };
 
 /// What the command line chooses for all metrics of sets; empty: not given. A score may have

@@ -66,6 +66,7 @@ struct MetricInfo {
   std::string_view example;     ///< a command to copy
   Direction direction = Direction::kHigher;
   bool in_unit_interval = true;   ///< values lie in [0, 1]: an equity-scaled value exists
+  bool takes_embedding = false;   ///< rows need features (--embedding)
   bool judged_on_others = false;  ///< kFitted: n counts the other rows, not those fitted on
   bool default_for_binary = false;
   bool default_for_multiclass = false;
