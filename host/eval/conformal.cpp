@@ -233,8 +233,8 @@ std::vector<u32> number_combinations(const std::vector<CellKey>& keys) {
 }
 
 std::vector<ConformalRows> rows_of(std::span<const PreparedTable> parts,
-                                   const ConformalCells& cells, bool calibration) {
-  const std::vector<u32> numbers = number_combinations(cells.keys);
+                                   const ConformalCells& cells, const std::vector<u32>& numbers,
+                                   bool calibration) {
   std::vector<ConformalRows> all;
   for (std::size_t part = 0; part < parts.size(); ++part) {
     ConformalRows rows;
@@ -361,15 +361,15 @@ Result<ConformalStates> conformal_states(std::span<const PreparedTable> parts,
                                          std::span<const ConformalQuery> queries, Backend& backend,
                                          int threads) {
   ConformalStates states;
-  const u32 combinations = cells.keys.empty() ? 0 : number_combinations(cells.keys).back() + 1;
-  auto found =
-      find_thresholds(rows_of(parts, cells, true), combinations, queries, backend, threads);
+  states.combination = number_combinations(cells.keys);
+  const u32 combinations = states.combination.empty() ? 0 : states.combination.back() + 1;
+  auto found = find_thresholds(rows_of(parts, cells, states.combination, true), combinations,
+                               queries, backend, threads);
   if (!found) return found.error();
   states.thresholds = std::move(found->queries);
   states.outside_unit = found->outside_unit;
 
   // Queries that differ in what makes no difference to sets share them.
-  std::vector<std::size_t> set_of;          // [query]
   std::vector<const QueryThresholds*> own;  // [set]
   for (const QueryThresholds& one : states.thresholds) {
     const auto same = [&](const QueryThresholds* other) {
@@ -381,13 +381,13 @@ Result<ConformalStates> conformal_states(std::span<const PreparedTable> parts,
               other->categories[0].score == one.categories[0].score);
     };
     const auto at = std::find_if(own.begin(), own.end(), same);
-    set_of.push_back(static_cast<std::size_t>(at - own.begin()));
+    states.set_of.push_back(static_cast<std::size_t>(at - own.begin()));
     if (at == own.end()) own.push_back(&one);
   }
   const std::size_t cell_count = cells.calibration.size();
   std::vector<std::vector<SetSums>> of_sets(own.size(), std::vector<SetSums>(cell_count));
   std::vector<std::vector<std::vector<i64>>> of_rows(own.size());
-  const std::vector<ConformalRows> others = rows_of(parts, cells, false);
+  const std::vector<ConformalRows> others = rows_of(parts, cells, states.combination, false);
   states.sets.resize(queries.size());
   for (std::size_t part = 0; part < parts.size(); ++part) {
     std::vector<ConformalSet> sets;
@@ -413,10 +413,8 @@ Result<ConformalStates> conformal_states(std::span<const PreparedTable> parts,
       });
     }
   }
-  for (const std::size_t s : set_of) {
-    states.sums.push_back(of_sets[s]);
-    states.row_thresholds.push_back(of_rows[s]);
-  }
+  for (const std::size_t s : states.set_of) states.sums.push_back(of_sets[s]);
+  states.row_thresholds = std::move(of_rows);
   return states;
 }
 
@@ -448,7 +446,7 @@ ConformalThreshold threshold_of(const ConformalStates& states, std::size_t query
       }
       break;
     case ConformalMode::kGroup: {
-      const std::vector<u32> numbers = number_combinations(all.keys);
+      const std::vector<u32>& numbers = states.combination;
       std::vector<std::pair<u32, u32>> inside;  // combination, one of its cells
       for (const u32 cell : cells) inside.emplace_back(numbers[cell], cell);
       std::sort(inside.begin(), inside.end());
@@ -471,15 +469,15 @@ ConformalThreshold threshold_of(const ConformalStates& states, std::size_t query
       }
       break;
     }
-    case ConformalMode::kWeighted:
+    case ConformalMode::kWeighted: {
       told.zero_weight = found.calibration_rows != 0 && found.weighted->total() == 0;
-      if (!states.row_thresholds[query].empty()) {
-        for (const u32 cell : cells) {
-          const std::vector<i64>& own = states.row_thresholds[query][cell];
-          each.insert(each.end(), own.begin(), own.end());
-        }
+      const auto& by_cell = states.row_thresholds[states.set_of[query]];
+      if (by_cell.empty()) break;
+      for (const u32 cell : cells) {
+        each.insert(each.end(), by_cell[cell].begin(), by_cell[cell].end());
       }
       break;
+    }
   }
   told.spread = spread_of(std::move(each));
   return told;

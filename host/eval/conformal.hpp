@@ -54,10 +54,12 @@ ConformalSet sets_of(const QueryThresholds& thresholds, const ConformalRows& row
 struct ConformalStates {
   std::vector<QueryThresholds> thresholds;  ///< [query]
   std::vector<std::vector<SetSums>> sums;   ///< [query][cell]; of no calibration row
-  /// [query][cell] thresholds of the rows that are not for calibration; kWeighted alone.
+  std::vector<std::size_t> set_of;          ///< [query] which of the distinct sets it has
+  /// [set][cell] thresholds of the rows that are not for calibration; of kWeighted alone.
   std::vector<std::vector<std::vector<i64>>> row_thresholds;
   std::vector<std::vector<ConformalSet>> sets;  ///< [query][part], where a slab is asked for
-  bool outside_unit = false;                    ///< some row has a score outside [0, 1]
+  std::vector<u32> combination;  ///< [cell] number of its combination of group values
+  bool outside_unit = false;     ///< some row has a score outside [0, 1]
 };
 
 /// Cells of all parts, as metrics see them.
