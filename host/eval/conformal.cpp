@@ -393,7 +393,7 @@ Result<ConformalStates> conformal_states(std::span<const PreparedTable> parts,
     std::vector<ConformalSet> sets;
     for (const QueryThresholds* one : own) sets.push_back(sets_of(*one, others[part]));
     for (std::size_t q = 0; q < queries.size(); ++q) {
-      if (queries[q].slab) states.sets[q].push_back(sets[set_of[q]]);
+      if (queries[q].slab) states.sets[q].push_back(sets[states.set_of[q]]);
     }
     auto sums = backend.conformal_sets(parts[part].view, sets, others[part].wanted, threads);
     if (!sums) return sums.error();

@@ -5,6 +5,7 @@
 
 #include "cupel/math/row_terms.hpp"
 #include "cupel/math/tempering.hpp"
+#include "metric/compensated_sum.hpp"
 #include "metric/exact.hpp"
 #include "metric/score_walk.hpp"
 #include "metric/temperature_search.hpp"
@@ -12,20 +13,7 @@
 namespace cupel {
 namespace {
 
-/// A sum of doubles with what rounding lost kept beside it (Neumaier).
-class Sum {
- public:
-  void add(double term) {
-    const double next = sum_ + term;
-    lost_ += std::fabs(sum_) >= std::fabs(term) ? (sum_ - next) + term : (term - next) + sum_;
-    sum_ = next;
-  }
-  double value() const { return sum_ + lost_; }
-
- private:
-  double sum_ = 0;
-  double lost_ = 0;
-};
+using Sum = CompensatedSum;
 
 struct Masses {
   u128 positive = 0;

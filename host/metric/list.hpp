@@ -60,5 +60,10 @@ const Metric& cov_gap();
 const Metric& macro_coverage();
 const Metric& worst_slab_coverage();
 const Metric& uacc();
+const Metric& aurc();
+const Metric& e_aurc();
+const Metric& auarc();
+const Metric& risk_at_coverage();
+const Metric& coverage_at_risk();
 
 }  // namespace cupel

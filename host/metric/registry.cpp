@@ -62,6 +62,11 @@ std::span<const Metric* const> all_metrics() {
       &macro_coverage(),
       &worst_slab_coverage(),
       &uacc(),
+      &aurc(),
+      &e_aurc(),
+      &auarc(),
+      &risk_at_coverage(),
+      &coverage_at_risk(),
   };
   return kMetrics;
 }
