@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "eval/abstention.hpp"
 #include "eval/compute_regression.hpp"
 #include "eval/conformal.hpp"
 #include "eval/fit.hpp"
@@ -98,6 +99,7 @@ class Computer {
     if (auto done = compute_rows(); !done) return done.error();
     if (auto done = compute_class_fits(); !done) return done.error();
     if (auto done = compute_conformal(); !done) return done.error();
+    if (auto done = compute_abstention(); !done) return done.error();
     average_classes();
     return results();
   }
@@ -555,6 +557,38 @@ class Computer {
     std::vector<std::vector<u32>> others;  // [scope]
     for (const FitScope& scope : fit_scopes_) others.push_back(scope.others);
     return worst_slabs(parts_, cell_map_, sets, others, query, backend_, request_.threads);
+  }
+
+  /// Policies that may abstain: chosen on the calibration rows, judged on the others.
+  Result<void> compute_abstention() {
+    std::vector<Entry*> entries;
+    std::vector<AbstentionQuery> queries;
+    for (Entry& entry : entries_) {
+      if (!entry.needs.abstention) continue;
+      entries.push_back(&entry);
+      queries.push_back(*entry.needs.abstention);
+    }
+    if (entries.empty()) return {};
+    const auto states =
+        abstention_states(parts_, cell_map_, calibration_, queries, backend_, request_.threads);
+    if (!states) return states.error();
+    for (std::size_t q = 0; q < entries.size(); ++q) {
+      states_.push_back(fmt::format("{} policies on {} rows",
+                                    queries[q].alphas.size() * queries[q].betas.size(),
+                                    states->choices[q].tuning_rows));
+      for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        AbstentionSums sums;
+        for (const u32 cell : fit_scopes_[s].others) sums.merge(states->sums[q][cell]);
+        Evidence e = evidence();
+        e.outside_unit = outside_unit_ || states->outside_unit;
+        e.abstention = {&states->choices[q], &sums, weighted()};
+        ScopedValue& scoped = entries[q]->averaged[s];
+        scoped.value = entries[q]->metric().finish(e, entries[q]->spec->options);
+        scoped.params = shown_params(*entries[q], e);
+        scoped.n = static_cast<i64>(sums.counts.rows());
+      }
+    }
+    return {};
   }
 
   /// Tables of problems [first, last), [problem][global cell][part].
@@ -1115,7 +1149,8 @@ bool has_fits(std::span<const MetricSpec> metrics) {
 bool has_draws(std::span<const MetricSpec> metrics) {
   return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
     const std::string_view draw = spec.options.text("randomised");
-    return (!draw.empty() && draw != "none") || spec.options.text("mode") == "cluster";
+    return (!draw.empty() && draw != "none") || spec.options.text("mode") == "cluster" ||
+           spec.options.text("tune") == "split";
   });
 }
 

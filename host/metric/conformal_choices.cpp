@@ -67,7 +67,7 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
     metrics = std::move(*both);
   }
   const auto makes_sets = [](const MetricSpec& spec) {
-    return spec.metric->scope() == MetricScope::kConformal;
+    return spec.metric->scope() == MetricScope::kConformal && spec.options.has("conformal");
   };
   if (std::none_of(metrics.begin(), metrics.end(), makes_sets)) {
     return usage_error("--conformal, --alpha, --quantile and --empty are for metrics of sets",

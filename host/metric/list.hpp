@@ -65,5 +65,6 @@ const Metric& e_aurc();
 const Metric& auarc();
 const Metric& risk_at_coverage();
 const Metric& coverage_at_risk();
+const Metric& abstention_policy();
 
 }  // namespace cupel

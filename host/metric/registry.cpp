@@ -67,6 +67,7 @@ std::span<const Metric* const> all_metrics() {
       &auarc(),
       &risk_at_coverage(),
       &coverage_at_risk(),
+      &abstention_policy(),
   };
   return kMetrics;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cupel/core/task.hpp"
+#include "cupel/metric/abstention.hpp"
 #include "cupel/metric/conformal.hpp"
 #include "cupel/metric/detail.hpp"
 #include "cupel/metric/fit.hpp"
@@ -96,7 +97,8 @@ struct Needs {
   /// kRows, multiclass without weights: also the sum over all pairs of rows, with kernels of this
   /// width; 0: of the median distance.
   std::optional<double> pairs_nu;
-  std::optional<ConformalQuery> conformal;  ///< kConformal
+  std::optional<ConformalQuery> conformal;    ///< kConformal: sets, or ...
+  std::optional<AbstentionQuery> abstention;  ///< ... a policy that may abstain
   // Of a regression task.
   std::optional<IntervalQuery> interval;  ///< kConformal: intervals of one model
   bool interval_widths = false;           ///< and the order of their widths
@@ -163,6 +165,7 @@ struct Evidence {
   std::span<const ReducedSet> sets;
   const PairSums* pairs = nullptr;             ///< where needs().pairs_nu asks for them
   ConformalEvidence conformal;                 ///< kConformal
+  AbstentionEvidence abstention;               ///< where needs().abstention asks for it
   const IntervalEvidence* interval = nullptr;  ///< where needs().interval asks
   ErrorEvidence errors;                        ///< where needs().errors asks
 };
