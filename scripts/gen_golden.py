@@ -46,7 +46,7 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
-from golden import modes
+from golden import abstention, modes, selective
 import golden_regression
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
@@ -286,7 +286,8 @@ PRESETS = {SPLIT: (15, "right"), "guo": (15, "right"), "torchmetrics": (15, "lef
            "sklearn": (5, "right"), "mapie": (49, "right")}  # fmt: skip
 OF_MOMENTS = {"smooth_ece", "spiegelhalter_z", "brier_skill"}
 SORTED = {"ace", "tace", "ece_sweep", "ks_calibration", "kuiper_calibration", "mmce", "skce"}
-CALIBRATION = {"ece", "ece_top_label", "mce", "rmsce", "average_ce", "classwise_ece", "ece_by_predicted_class", *SORTED}
+CALIBRATION = {"ece", "ece_top_label", "mce", "rmsce", "average_ce", "classwise_ece", "ece_by_predicted_class", *SORTED,
+               *selective.METRICS}  # fmt: skip
 
 
 def bin_of(p, bins, closed, preset):
@@ -452,6 +453,13 @@ def calibration(table, rows, metric, bins=None, closed=None, preset="", norm=Non
             return (v, y == 1) if v > 0.5 else (1.0 - v, y == 0)
         return max(v), v.index(max(v)) == y
 
+    if metric in selective.METRICS:
+        if not table.logits and any(not 0 <= x <= 1 for _, v, _ in rows for x in (v if table.task == "multiclass" else [v])):
+            raise Undefined("not_probability")
+        found = selective.value([(*top(y, v), w) for y, v, w in rows], table.weighted, metric, **options)
+        if isinstance(found, str):
+            raise Undefined(found)
+        return found
     if metric in SORTED:
         if table.task == "binary":
             sets = [[(v, y == 1, w) for y, v, w in rows]]
@@ -1026,6 +1034,27 @@ def of_slabs(table, fit, wanted, column, options):
     return worst_slab(rows, features, [g["id"] for g in groups], **slab)
 
 
+def abstained(table, case, wanted, **options):
+    """A policy of one label, a set or no answer; `wanted` are the groups of the rows judged."""
+    if not table.logits and any(not 0 <= v <= 1 for _, values, _ in table.fit_rows for v in (values if table.width else [values])):
+        raise Undefined("not_probability")
+    if table.weighted:
+        raise Undefined("not_defined")
+    column, fit, others = option(case, "--calibration"), [], []
+    with localcontext() as context:
+        context.prec = 60
+        for (y, values, _), g in zip(table.fit_rows, table.fit_groups):
+            row = (y, conformal_masses(table, values), g.get("id"))
+            if g[column]:
+                fit.append(row)
+            elif all(str(g[c]) == text for c, text in wanted.items()):
+                others.append(row)
+    found = abstention.value(fit, others, quantile_rank, **options)
+    if isinstance(found, str):
+        raise Undefined(found)
+    return found
+
+
 # ---- averages -----------------------------------------------------------------------------------
 
 
@@ -1287,6 +1316,9 @@ def expected_lines(case):
                     continue
                 close = EPSILON["average"] if metric in ("cov_gap", "macro_coverage", "uacc") else ""
                 add(metric + text + group, close, lambda: of_set_metrics(table, fit, others, metric, **options))
+            elif metric in abstention.METRICS:
+                wanted = dict(part.split(":") for part in group[7:].split(",")) if group else {}
+                add(metric + text + group, " rel=1e-13", lambda: abstained(table, case, wanted, **options))
             elif metric not in RANKING:
                 add(metric + text + group, tolerance, lambda: decision(table, rows, metric, **options))
             elif table.task == "binary":
@@ -2205,12 +2237,153 @@ def set_metrics():
     ]  # fmt: skip
 
 
+AREAS_OF_ERRORS = "aurc,e_aurc,e_aurc(oracle=asymptotic),auarc,auarc(form=trapezoid)"
+SELECTIVE = (f"{AREAS_OF_ERRORS},risk_at_coverage,risk_at_coverage(coverage=0.5),risk_at_coverage(coverage=1),"
+             "risk_at_coverage(coverage=0.01),coverage_at_risk,coverage_at_risk(risk=0.25),coverage_at_risk(risk=0),"
+             "coverage_at_risk(risk=1)")  # fmt: skip
+
+
+def answered_first():
+    """Selective prediction: wrong usage, example M, ties, what is at the edge, seeded rows."""
+    binary, confident = "label:u8 score:f64", (".95 1", ".9 1", ".8 0", ".7 1", ".6 0", ".5 1")
+
+    def wrong(name, description, metrics, text):
+        return Case(f"selective_{name}", description, metrics, binary, FOUR_ROWS, error=f"2 {text}")
+
+    few = "1 .5 0\n0 .25 1\n1 .25 2\n0 .75 0.5\n1 .75 0\n1 .9 3\n0 .6 0.25\n0 0 0\n1 1 0"
+    cases = [
+        wrong("no_coverage", "answering nothing has no risk", "risk_at_coverage(coverage=0)", "expected a number from 1e-09 to 1"),
+        wrong("large_risk", "a risk is a share", "coverage_at_risk(risk=1.5)", "expected a number from 0 to 1"),
+        wrong("oracle", "no such oracle", "e_aurc(oracle=best)", "expected one of exact, asymptotic"),
+        wrong("points", "a number of points", "aurc(points=-1)", "points"),
+        Case("selective_example_m", "example M, the negative class being right at one half", SELECTIVE, binary,
+             [f"{int(r) if p != '.5' else 1 - int(r)} {p}" for p, r in map(str.split, confident)]),
+        Case("selective_example_m_classes", "example M as two classes", SELECTIVE, "label:i64 probs[2]:f64",
+             [f"{1 - int(r)} {p} {1 - float(p)!r}" for p, r in map(str.split, confident)], "multiclass"),
+        Case("selective_one_value", "all confidences equal, on both sides of one half: the risk is that of all", SELECTIVE, binary,
+             "1 .75\n0 .75\n1 .25\n0 .25\n0 .25\n1 .75\n1 .75"),
+        Case("selective_ties", "three groups of equal confidences, every order of each", SELECTIVE, binary,
+             "1 1\n0 1\n1 0\n0 0\n0 0\n1 .75\n0 .25\n1 .25\n1 .75\n1 .5\n0 .5\n0 .5"),
+        Case("selective_all_right", "no error", SELECTIVE, binary, "1 .75\n0 .25\n1 .875\n0 0"),
+        Case("selective_all_wrong", "nothing but errors", SELECTIVE, binary, "0 .75\n1 .25\n0 .875\n1 0"),
+        Case("selective_errors_last", "the order that has all errors last, and its reverse by groups", SELECTIVE, binary + " g:str",
+             "1 .95 a\n1 .9 a\n0 .15 a\n0 .75 a\n1 .45 a\n0 .97 b\n1 .04 b\n1 .875 b\n0 .25 b\n1 .7 b", options="--group g"),
+        Case("selective_one_row", "one row: no trapezoid", SELECTIVE, binary, "1 0.375"),
+        Case("selective_one_class", "all rows positive", SELECTIVE, binary, "1 .375\n1 .75\n1 .75\n1 .5"),
+        Case("selective_no_rows", "no row", SELECTIVE, binary, []),
+        Case("selective_margins", "scores that are no probabilities", SELECTIVE, binary, "1 3\n0 .25"),
+        Case("selective_dropped", "a row without a score is left out", SELECTIVE, "label:u8 score:f32", "1 nan\n0 .25\n1 .75\n0 .75\n1 .125",
+             options="--nan drop"),
+        Case("selective_no_weight", "all weights are zero", SELECTIVE, binary + " weight:f64", "1 .5 0\n0 .25 0"),
+        Case("selective_zero_weights", "rows without weight make no threshold; means over orders need counts", SELECTIVE,
+             binary + " weight:f64", few),
+        Case("selective_logits", "binary logits, some so large that their probabilities are equal", SELECTIVE, "label:i64 logits:f64",
+             "1 -3.5\n0 -120\n1 0\n0 -0.0\n1 50\n0 60\n0 -1\n0 2.5\n1 2.5\n1 -0.5\n0 0.125\n1 900"),
+        Case("selective_class_logits", "softmax of three classes; equal logits, equal confidences", SELECTIVE, "label:i64 logits[3]:f32",
+             "0 10 11.5 8\n1 10 11.5 8\n0 -3 -4.25 -5\n1 -20 -18 -19.5\n1 0.5 0.125 -0.75\n2 100 101 102.5\n2 -0.25 0.75 0\n"
+             "0 -3 -4.25 -5\n1 30 28.5 10\n1 0 0 0\n0 2 2 2", "multiclass"),
+        Case("selective_equal_classes", "two classes as probable: the lower one is predicted", SELECTIVE, "label:i64 probs[3]:f32",
+             "0 .5 .5 0\n1 .5 .5 0\n2 .25 .375 .375\n1 .25 .375 .375\n1 0 1 0", "multiclass"),
+    ]  # fmt: skip
+    random = Random(20261211)
+    rows = []
+    for _ in range(150):
+        p = random.randrange(0, 65) / 64
+        rows.append(f"{int(random.random() < p)} {p} {random.choice('abc')}")
+    cases.append(Case("seeded_selective", "150 rows on 65 values, three groups", SELECTIVE, "label:u8 score:f32 g:str", rows,
+                      options="--group g"))  # fmt: skip
+    rows = [f"{r} {random.randrange(0, 17) / 8}" for r in rows]
+    cases.append(Case("seeded_selective_weighted", "the same with weights in eighths, some zero", SELECTIVE,
+                      "label:u8 score:f32 g:str weight:f64", rows, options="--group g"))  # fmt: skip
+    rows = []
+    for _ in range(160):
+        y = skewed_class(random, 5)
+        rows.append(f"{y} {simplex(random, y, 5)} {random.choice('aab')}")
+    cases.append(Case("seeded_selective_classes", "160 rows, five skewed classes, two groups", SELECTIVE,
+                      "label:i64 probs[5]:f32 g:str", rows, "multiclass", "--group g"))  # fmt: skip
+    rows = []
+    for _ in range(90):
+        labels = [int(random.random() < share) for share in (0.5, 0.2, 0.8)]
+        scores = [random.randrange(0, 33) / 32 for _ in labels]
+        rows.append(" ".join([*map(str, labels), *map(str, scores)]))
+    cases.append(Case("seeded_selective_labels", "90 rows, three labels, each for itself and all together",
+                      ",".join(f"{m},{m}(average=micro)" for m in ("aurc", "e_aurc", "auarc", "risk_at_coverage", "coverage_at_risk")),
+                      "label[3]:u8 probs[3]:f32", rows, "multilabel"))  # fmt: skip
+    return cases
+
+
+LEVELS = "alpha_from=0.4,alpha_to=0.7,alpha_step=0.1,beta_from=0.1,beta_to=0.4,beta_step=0.075"
+
+
+def without_answer():
+    """Policies that may abstain: wrong usage, what is at the edge, seeded rows."""
+    classes, binary, cal = "label:i64 probs[3]:f64 c:bool", "label:u8 score:f64 c:bool", "--calibration c"
+    policies = ",".join(f"abstention_policy{o}" for o in ("", f"({LEVELS})", f"({LEVELS},quantile=numpy_higher)",
+                        f"({LEVELS},entropy_weight=0.013,single_weight=2.07,single_from=0.3)", f"({LEVELS},size_weight=0.011,abstain_weight=0.05)",
+                        "(alpha_from=0.5,alpha_to=0.5,beta_from=0.3,beta_to=0.3)",
+                        "(alpha_from=0.1,alpha_to=0.2,beta_from=0.6,beta_to=0.9,beta_step=0.1)"))  # fmt: skip
+    apart = f"abstention_policy(tune=split),abstention_policy({LEVELS},tune=split)"
+    few = "0 0.5 0.25 0.25 1\n1 0.25 0.5 0.25 1\n2 0.25 0.5 0.25 0"
+
+    def wrong(name, description, options, text, given=cal):
+        return Case(f"policy_{name}", description, f"abstention_policy{options}", classes, few, "multiclass", given, error=f"2 {text}")
+
+    random = Random(20261217)
+
+    def drawn(count, width, more=lambda: ""):
+        rows = []
+        for n in range(count):
+            y = skewed_class(random, width)
+            rows.append(f"{y} {simplex(random, y, width)} {int(random.random() < 0.5)}{more()}")
+        return rows
+
+    cases = [
+        wrong("alphas_reversed", "the smallest alpha comes first", "(alpha_from=0.9,alpha_to=0.8)", "alpha_from of 'abstention_policy' is above alpha_to"),
+        wrong("beta_zero", "a level is between 0 and 1", "(beta_from=0)", "expected a number between 0 and 1, neither of them"),
+        wrong("small_step", "too many levels", "(beta_step=0.00001)", "beta_step of 'abstention_policy' is too small"),
+        wrong("tune", "no such way to tune", "(tune=half)", "expected one of same, split"),
+        wrong("without_calibration", "no rows to choose on", "", "'abstention_policy' takes its threshold from calibration rows", ""),
+        Case("policy_few", "two calibration rows: thresholds above every score", policies, classes, few, "multiclass", cal),
+        Case("policy_no_calibration_rows", "every row is for testing", policies, classes, "0 0.5 0.25 0.25 0\n1 0.25 0.5 0.25 0", "multiclass", cal),
+        Case("policy_no_other_rows", "every row is for calibration", policies, classes, "0 0.5 0.25 0.25 1\n1 0.25 0.5 0.25 1", "multiclass", cal),
+        Case("policy_no_rows", "no row", policies, classes, [], "multiclass", cal),
+        Case("policy_half_empty", "one calibration row: it cannot be in both halves", apart, classes + " id:i64",
+             "0 0.5 0.25 0.25 1 5\n1 0.25 0.5 0.25 0 6", "multiclass", cal),
+        Case("policy_weighted", "weights are no counts", policies, classes + " weight:f32", "0 0.5 0.25 0.25 1 1\n1 0.25 0.5 0.25 0 2", "multiclass", cal),
+        Case("policy_margins", "scores that are no probabilities, in a calibration row alone", policies, binary, "1 3 1\n0 0.25 0\n1 0.75 0", options=cal),
+        Case("policy_dropped", "a row without a score is left out of either half", policies, binary,
+             "1 nan 1\n0 .25 1\n1 .75 1\n0 .75 1\n1 .125 1\n0 .5 1\n1 nan 0\n1 .875 0\n0 .5 0\n1 .25 0", options=f"{cal} --nan drop"),
+        Case("policy_one_value", "all confidences equal, half of them right: one kind of answer", policies, binary,
+             [f"{n % 2} {.75 if n % 4 < 2 else .25} {n % 3 // 2}" for n in range(48)], options=cal),
+        Case("policy_one_class", "all rows of one class", policies, classes,
+             [f"1 {(8 - n % 9) / 16} {(n % 9) / 8} {(8 - n % 9) / 16} {n % 2}" for n in range(40)], "multiclass", cal),
+        Case("policy_ties", "few distinct scores: thresholds are shared, and costs too", policies, classes,
+             [f"{n % 3 if n % 5 else 2} {('0.5 0.25 0.25', '0.25 0.625 0.125', '0.125 0.125 0.75', '0.375 0.375 0.25')[n * 7 % 4]} {n // 3 % 2}"
+              for n in range(72)], "multiclass", cal),
+        Case("seeded_policy", "160 rows, five skewed classes, two groups: the choice is that of all", policies, "label:i64 probs[5]:f32 c:bool g:str",
+             drawn(160, 5, lambda: f" {random.choice('aab')}"), "multiclass", f"{cal} --group g"),
+    ]  # fmt: skip
+    ids = random.sample(range(10**9), 150)
+    cases.append(Case("seeded_policy_apart", "150 rows of four classes, half of the calibration rows for tuning, by id", apart,
+                      "label:i64 probs[4]:f64 c:bool id:i64", drawn(150, 4, lambda: f" {ids.pop()}"), "multiclass", cal))  # fmt: skip
+    rows = []
+    for _ in range(120):
+        y = skewed_class(random, 4)
+        cells = [round((random.random() - 0.5) * 6 + (2 if k == y else 0), 2) for k in range(4)]
+        rows.append(f"{y} {' '.join(map(str, cells))} {int(random.random() < 0.5)}")
+    cases.append(Case("policy_of_logits", "softmax of four classes", policies, "label:i64 logits[4]:f32 c:bool", rows, "multiclass",
+                      f"{cal} --split calibration"))  # fmt: skip
+    rows = [f"{int(random.random() < 0.4)} {round(random.random() * 8 - 4, 2)} {int(random.random() < 0.5)}" for _ in range(80)]
+    cases.append(Case("policy_of_binary_logits", "two classes of a logistic function", policies, "label:u8 logits:f64 c:bool", rows, options=cal))
+    return cases
+
+
 def all_files():
     """{file name: text}; the numbers keep wrong usage first and the slow cases last."""
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
                 of_second_moments, calibrated_in_order, of_pairs, fits, sets, sets_by_modes,
-                regression, set_metrics)  # fmt: skip
+                regression, set_metrics, answered_first, without_answer)  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()
