@@ -7,6 +7,7 @@
 #     scripts/venv.sh --oracles [FOLDER]        .venv-oracles: what tests/oracles compares with
 #     scripts/venv.sh --oracles-torch [FOLDER]  ... and torchmetrics and netcal, which need torch:
 #                                               2.5 GB to download, 5 GB on disk
+#     scripts/venv.sh --oracles-conformal [FOLDER]  ... and TorchCP, crepes and puncc
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,13 +15,13 @@ oracles=$here/../tests/oracles
 folder=$here/../.venv
 kind=scripts
 case ${1:-} in
-  --oracles | --oracles-torch)
+  --oracles | --oracles-torch | --oracles-conformal)
     kind=${1#--}
     folder=$here/../.venv-oracles
     shift
     ;;
   -*)
-    echo "usage: scripts/venv.sh [--oracles|--oracles-torch] [FOLDER]" >&2
+    echo "usage: scripts/venv.sh [--oracles|--oracles-torch|--oracles-conformal] [FOLDER]" >&2
     exit 2
     ;;
 esac
@@ -29,6 +30,9 @@ case $kind in
   scripts) set -- "$here/requirements.txt" ;;
   oracles) set -- "$oracles/requirements.txt" ;;
   oracles-torch) set -- "$oracles/requirements.txt" "$oracles/requirements-torch.txt" ;;
+  oracles-conformal)
+    set -- "$oracles/requirements.txt" "$oracles/requirements-torch.txt" "$oracles/requirements-conformal.txt"
+    ;;
 esac
 stamp=$folder/requirements.installed
 
@@ -43,6 +47,10 @@ fi
 # Written last: an interrupted installation is repeated.
 rm -f "$stamp"
 for list in "$@"; do
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list" >&2
+  case $list in
+    *-conformal.txt) dependencies=--no-deps ;; # the list says why
+    *) dependencies= ;;
+  esac
+  "$folder/bin/python" -m pip install $dependencies --quiet --disable-pip-version-check --requirement "$list" >&2
 done
 cat "$@" >"$stamp"

@@ -15,46 +15,11 @@ The interpreter is that of .venv-oracles, or of the folder that CUPEL_ORACLES na
 this file.
 """
 
-import argparse
-import importlib.metadata
-import json
-import os
-import pathlib
-import subprocess
 import sys
-import tempfile
-import warnings
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SKIPPED = 77
+from harness import Comparison, main, module, value
 
-
-def enter_environment():
-    """Starts over under the interpreter of the environment; ends with SKIPPED where there is none."""
-    folder = pathlib.Path(os.environ.get("CUPEL_ORACLES", ROOT / ".venv-oracles"))
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"oracles skipped: no {folder}; scripts/venv.sh --oracles makes .venv-oracles")
-        sys.exit(SKIPPED)
-    if pathlib.Path(sys.prefix).resolve() != folder.resolve():
-        os.execv(python, [str(python), *sys.argv])
-
-
-if __name__ == "__main__":
-    enter_environment()
-
-import numpy as np  # noqa: E402
-
-warnings.filterwarnings("ignore")
-
-
-def module(name):
-    """A library, or None where it is not installed."""
-    try:
-        return __import__(name, fromlist=["_"])
-    except ImportError:
-        return None
-
+import numpy as np  # after the harness, which may start the program over
 
 sklearn_metrics = module("sklearn.metrics")
 sklearn_calibration = module("sklearn.calibration")
@@ -87,6 +52,7 @@ class Data:
         self.logits, self.calibration = logits, calibration
         self.binary = self.p.ndim == 1
         self.single = self.p.dtype == np.float32
+        self.options = [] if calibration is None else ["--calibration", "is_calibration"]
 
     def write(self, folder):
         arrays = {"label": self.y}
@@ -152,50 +118,6 @@ def make_data():
 
 
 # ---- cupel ---------------------------------------------------------------------------------------
-
-
-class Unknown(Exception):
-    """This build has no such metric, option or choice."""
-
-
-class Cupel:
-    def __init__(self, binary):
-        self.binary = binary
-        version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
-        self.version = version.stdout.strip()
-        self.answers = {}
-        self.known = {}
-
-    def knows(self, name):
-        if name not in self.known:
-            asked = subprocess.run([self.binary, "metrics", name], capture_output=True, check=False)
-            self.known[name] = asked.returncode == 0
-        return self.known[name]
-
-    def result(self, data, spec):
-        """The result object of one metric. Raises Unknown, or RuntimeError for any other failure."""
-        key = (data.name, spec)
-        if key in self.answers:
-            return self.answers[key]
-        if not self.knows(spec.split("(")[0]):
-            raise Unknown(f"no metric '{spec.split('(')[0]}' yet")
-        command = [self.binary, "eval", str(data.path), "--metrics", spec, "--format", "json", "-q"]
-        command += ["--backend", "cpu", "--threads", "1"]
-        if data.calibration is not None:
-            command += ["--calibration", "is_calibration"]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ran.returncode == 2 and ("option" in ran.stderr or "expected one of" in ran.stderr):
-            raise Unknown(ran.stderr.strip().removeprefix("cupel: "))
-        if ran.returncode != 0:
-            raise RuntimeError(ran.stderr.strip())
-        self.answers[key] = json.loads(ran.stdout)["results"][0]
-        return self.answers[key]
-
-
-def value(result):
-    if result["value"] is None:
-        raise RuntimeError(f"undefined: {result['undefined']}")
-    return result["value"]
 
 
 def diagram(result):
@@ -336,18 +258,6 @@ def others_after(name):
 BINARY = ["binary", "binary_f32", "ties", "ties_f32", "dyadic", "dyadic_f32", "tenths", "tenths_f32"]
 CLASSES = ["classes5", "classes5_f32", "classes12", "classes12_f32", "certain", "certain_f32"]
 DISTINCT = ["binary", "binary_f32"]  # no two rows are equal
-
-
-class Comparison:
-    """One call of a library against one metric, over some data.
-
-    Tolerances are absolute. Libraries that compute in the type of the data get `single` for float32;
-    so does every other one, since some of them convert and some do not.
-    """
-
-    def __init__(self, library, call, spec, data, function, double=1e-12, single=2e-6, read=value):
-        self.library, self.call, self.spec, self.data = library, call, spec, data
-        self.function, self.double, self.single, self.read = function, double, single, read
 
 
 def torchmetrics_comparisons(norm, bins, spec, options, single=2e-6):
@@ -494,150 +404,6 @@ KNOWN = [
 ]
 
 
-def known_reason(comparison, name):
-    for library, specs, names, reason in KNOWN:
-        if library == comparison.library and comparison.spec in specs and name in names:
-            return reason
-    return None
-
-
-# ---- the run -------------------------------------------------------------------------------------
-
-
-def shown(value):
-    if np.ndim(value) == 0:
-        return f"{float(value):.15g}"
-    return f"[{len(value)} numbers]"
-
-
-def compare(cupel, comparison, data):
-    """(verdict, cupel's value, the library's, the difference, a note)."""
-    try:
-        result = cupel.result(data, comparison.spec)
-    except Unknown as why:
-        return "not here", None, None, None, str(why)
-    except RuntimeError as why:
-        return "FAILED", None, None, None, str(why)
-    reason = known_reason(comparison, data.name)
-    try:
-        theirs = comparison.call(data)
-    except Exception as why:  # noqa: BLE001: whatever a library throws is its answer
-        if reason is not None:
-            return "known", None, None, None, reason
-        return "FAILED", None, None, None, f"{type(why).__name__}: {why}"[:200]
-    try:
-        ours = comparison.read(result)
-    except (RuntimeError, KeyError, TypeError) as why:
-        return "FAILED", None, theirs, None, repr(why)
-    if np.shape(ours) != np.shape(theirs):
-        difference = float("inf")
-    else:
-        difference = float(np.max(np.abs(np.asarray(ours, float) - np.asarray(theirs, float))))
-    tolerance = comparison.single if data.single else comparison.double
-    agree = difference <= tolerance  # false for nan
-    if agree and reason is not None:
-        return "FAILED", ours, theirs, difference, f"agrees, but is listed: {reason}"
-    if agree:
-        return "agrees", ours, theirs, difference, ""
-    if reason is not None:
-        return "known", ours, theirs, difference, reason
-    return "DIFFERS", ours, theirs, difference, f"tolerance {tolerance:g}"
-
-
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-
-
-def write_table(path, rows):
-    """Replaces what stands between BEGIN and END by a line for each comparison that was made."""
-    table = ["| library | call | cupel | difference, f64 | f32 | |", "|---|---|---|---|---|---|"]
-    for comparison, package, version, worst, verdicts in rows:
-        cells = [
-            f"{package} {version}",
-            f"`{comparison.function}`",
-            f"`{comparison.spec}`",
-            f"{worst[False]:.0e}",
-            f"{worst[True]:.0e}" if worst[True] is not None else "",
-            "but see below" if "known" in verdicts else "",
-        ]
-        table.append("| " + " | ".join(cells) + " |")
-    known_lines = ["", "Known differences, and the data where they show:", ""]
-    for library, specs, names, reason in KNOWN:
-        calls = ", ".join(f"`{spec}`" for spec in specs)
-        known_lines.append(f"- {PACKAGES[library][0]} beside {calls} ({', '.join(names)}): {reason}.")
-    text = path.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN + "\n")
-    _, after = rest.split(END)
-    block = "\n".join([*table, *known_lines]) + "\n"
-    path.write_text(before + BEGIN + "\n" + block + END + after, encoding="utf-8")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cupel", default=str(ROOT / "build" / "bin" / "cupel"))
-    parser.add_argument("--all", action="store_true", help="a line for every comparison")
-    parser.add_argument("--write", metavar="FILE", help="put the table into FILE, between its marks")
-    arguments = parser.parse_args()
-    if not os.access(arguments.cupel, os.X_OK):
-        print(f"oracles skipped: no {arguments.cupel}")
-        return SKIPPED
-    cupel = Cupel(arguments.cupel)
-    counts = dict.fromkeys(["agrees", "known", "not here", "not installed", "DIFFERS", "FAILED"], 0)
-    lines, rows, notes = [], [], set()
-    with tempfile.TemporaryDirectory(prefix="cupel-oracles-") as folder:
-        sets = make_data()
-        for data in sets.values():
-            data.write(pathlib.Path(folder))
-        for comparison in comparisons():
-            package, loaded = PACKAGES[comparison.library]
-            if loaded is None:
-                counts["not installed"] += len(comparison.data)
-                notes.add(f"{package} is not installed: its comparisons were skipped")
-                continue
-            version = importlib.metadata.version(package)
-            # The largest difference by whether the data are float32.
-            worst, verdicts = {False: 0.0, True: None}, set()
-            for name in comparison.data:
-                verdict, ours, theirs, difference, note = compare(cupel, comparison, sets[name])
-                counts[verdict] += 1
-                verdicts.add(verdict)
-                if verdict == "agrees":
-                    single = sets[name].single
-                    worst[single] = max(worst[single] or 0.0, difference)
-                if verdict == "not here":
-                    notes.add(f"skipped {comparison.spec}: {note}")
-                    continue
-                if verdict == "agrees" and not arguments.all:
-                    continue
-                lines.append(
-                    [
-                        comparison.library,
-                        comparison.function,
-                        version,
-                        comparison.spec,
-                        name,
-                        "" if ours is None else shown(ours),
-                        "" if theirs is None else shown(theirs),
-                        "" if difference is None else f"{difference:.2g}",
-                        verdict,
-                        note,
-                    ]
-                )
-            if verdicts != {"not here"}:
-                rows.append((comparison, package, version, worst, verdicts))
-    if arguments.write:
-        write_table(pathlib.Path(arguments.write), rows)
-    head = ["library", "function", "version", "cupel", "data", "cupel's value", "library's value",
-            "difference", "verdict", ""]
-    if lines:
-        widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head) - 1)]
-        for line in [head, *lines]:
-            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths))
-            print((text + "  " + line[-1]).rstrip())
-    for note in sorted(notes):
-        print(note)
-    print(f"{cupel.version}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
-    return 1 if counts["DIFFERS"] + counts["FAILED"] else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__.splitlines()[0], make_data, comparisons, KNOWN, PACKAGES,
+                  ("<!-- measured -->", "<!-- /measured -->")))
