@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 
+#include "backend/conformal_ranges.hpp"
 #include "backend/conformal_rows.hpp"
 #include "backend/thread_pool.hpp"
 #include "cupel/backend/backend.hpp"
@@ -14,51 +15,10 @@
 namespace cupel {
 namespace {
 
-/// Bytes of scores that one task reads.
-constexpr i64 kTaskBytes = i64{1} << 20;
 /// Tallies of all cells and sets.
 constexpr u64 kMostTallies = 50'000'000;
 /// Tallies that threads have of their own.
 constexpr u64 kMostOwnTallies = 4'000'000;
-constexpr i64 kMostClasses = 65535;
-
-bool is_wanted(const TableView& table, const std::vector<bool>& wanted, i64 row) {
-  return wanted[table.cells == nullptr ? 0 : table.cells[row]];
-}
-
-Result<void> check_table(const TableView& table, const std::vector<bool>& wanted) {
-  CUPEL_ASSERT(table.task != Task::kMultilabel);
-  CUPEL_ASSERT(table.rows == 0 || wanted.size() >= table.cell_count);
-  static_cast<void>(wanted);
-  if (table.classes > kMostClasses) {
-    return input_error("conformal sets",
-                       "a row has " + std::to_string(table.classes) + " classes, too many",
-                       "leave classes out");
-  }
-  return {};
-}
-
-Error no_memory(const TableView& table) {
-  return Error{ErrorCode::kInternal, "conformal sets",
-               "no memory for " + std::to_string(table.rows) + " rows",
-               "evaluate fewer rows at a time"};
-}
-
-i64 task_rows(const TableView& table) {
-  const i64 columns = table.task == Task::kBinary ? 1 : table.classes;
-  const i64 row_bytes = std::max<i64>(1, columns * table.scores.item_bytes);
-  return std::max<i64>(1, kTaskBytes / row_bytes);
-}
-
-/// Calls take(worker, task, first row, last row) for ranges of task_rows() rows, on all threads of
-/// the pool.
-void for_row_ranges(const TableView& table, ThreadPool& pool,
-                    const std::function<void(int, i64, i64, i64)>& take) {
-  const i64 rows = task_rows(table);
-  pool.parallel_for((table.rows + rows - 1) / rows, [&](int worker, i64 task) {
-    take(worker, task, task * rows, std::min(table.rows, (task + 1) * rows));
-  });
-}
 
 /// A thing for each worker of a pool, made when it is first asked for.
 template <class Thing>

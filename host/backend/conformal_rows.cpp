@@ -62,10 +62,10 @@ bool MassReader::read_binary(i64 row) {
 
 bool MassReader::read(i64 row) {
   if (table_.task == Task::kBinary) {
-    label_ = table_.binary_labels[row];
+    label_ = table_.binary_labels == nullptr ? 0 : table_.binary_labels[row];
     return read_binary(row);
   }
-  label_ = table_.class_labels[row];
+  label_ = table_.class_labels == nullptr ? 0 : table_.class_labels[row];
   if (wide_) {
     rows_.load_rows_f64(matrix_, row, 1, classes_, doubles_.data());
     return kernels_.masses_f64(doubles_.data(), classes_, table_.logits, terms_.data(),

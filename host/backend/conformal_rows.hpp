@@ -28,6 +28,7 @@ class MassReader {
   RowLargest largest(bool second) const;
   /// Where the row's own label is.
   LabelPlace place() const { return kernels_.place(masses_.data(), classes_, label_); }
+  /// 0 in a table without labels.
   i64 label() const { return label_; }
 
  private:

@@ -56,6 +56,10 @@ Result<void> ColumnArguments::apply(const Arguments& arguments, EvalRequest& req
   for (const std::string& group : request.roles.groups) {
     if (group.empty()) return usage_error("--group has an empty column name");
   }
+  return apply_dtypes(dtypes, request);
+}
+
+Result<void> apply_dtypes(const std::vector<std::string>& dtypes, EvalRequest& request) {
   for (const std::string& entry : dtypes) {
     const std::size_t equals = entry.rfind('=');
     if (equals == std::string::npos || equals == 0) {

@@ -29,6 +29,7 @@ int run_eval(const std::vector<std::string>& arguments);
 int run_inspect(const std::vector<std::string>& arguments);
 int run_metrics(const std::vector<std::string>& arguments);
 int run_selftest(const std::vector<std::string>& arguments);
+int run_sets(const std::vector<std::string>& arguments);
 
 std::string_view program_version();
 
@@ -43,6 +44,8 @@ struct ColumnArguments {
   Result<void> apply(const Arguments& arguments, EvalRequest& request) const;
 };
 
+/// Takes the values of --dtype. Errors: kUsage.
+Result<void> apply_dtypes(const std::vector<std::string>& dtypes, EvalRequest& request);
 /// The style for results on standard output (`to_file`: in a file), by terminal and NO_COLOR.
 ReportStyle output_style(bool to_file);
 /// Failures on standard error, one line each.

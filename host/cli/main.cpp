@@ -12,6 +12,7 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"eval", "metrics of prediction dumps", run_eval},
+    {"sets", "conformal prediction sets, written out", run_sets},
     {"inspect", "columns, types, shapes, roles that eval would pick", run_inspect},
     {"metrics", "what there is; NAME: formula, options, edge cases, an example", run_metrics},
     {"devices", "what can compute here, and why a GPU is not usable", run_devices},

@@ -14,7 +14,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <optional>
+#include <span>
+#include <utility>
 
 #include "cupel/report/report.hpp"
 
@@ -77,58 +78,50 @@ std::string destination_of(const std::string& path) {
   return ::realpath(path.c_str(), resolved) == nullptr ? path : std::string(resolved);
 }
 
-/// A temporary file in being; removed unless it was renamed.
-class TemporaryFile {
- public:
-  TemporaryFile() = default;
-  ~TemporaryFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-    if (has_temporary != 0) ::unlink(temporary_name);
+/// Creates the temporary file in a folder; a descriptor, or minus the errno.
+int create_temporary(const std::string& folder) {
+  constexpr int kAttempts = 100;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const std::string name = fmt::format("{}/.cupel-{}-{}.tmp", folder, ::getpid(), attempt);
+    if (name.size() >= sizeof temporary_name) return -ENAMETOOLONG;
+    std::memcpy(temporary_name, name.c_str(), name.size() + 1);
+    // The flag goes first: between open() and the flag a signal would leave the file behind.
+    has_temporary = 1;
+    const int descriptor = ::open(temporary_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor >= 0) return descriptor;
     has_temporary = 0;
+    if (errno != EEXIST) return -errno;
   }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  /// 0, or the errno of the step that failed.
-  int write_and_rename(const std::string& destination, std::optional<mode_t> mode,
-                       std::string_view text) {
-    if (const int reason = create(folder_of(destination)); reason != 0) return reason;
-    if (mode && ::fchmod(descriptor_, *mode) != 0) return errno;
-    if (const int reason = write_all(descriptor_, text); reason != 0) return reason;
-    if (::fsync(descriptor_) != 0) return errno;
-    const int closed = ::close(descriptor_);
-    descriptor_ = -1;
-    if (closed != 0) return errno;
-    if (::rename(temporary_name, destination.c_str()) != 0) return errno;
-    has_temporary = 0;
-    return 0;
-  }
-
- private:
-  int create(const std::string& folder) {
-    constexpr int kAttempts = 100;
-    for (int attempt = 0; attempt < kAttempts; ++attempt) {
-      const std::string name = fmt::format("{}/.cupel-{}-{}.tmp", folder, ::getpid(), attempt);
-      if (name.size() >= sizeof temporary_name) return ENAMETOOLONG;
-      std::memcpy(temporary_name, name.c_str(), name.size() + 1);
-      // The flag goes first: between open() and the flag a signal would leave the file behind.
-      has_temporary = 1;
-      descriptor_ = ::open(temporary_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      if (descriptor_ >= 0) return 0;
-      has_temporary = 0;
-      if (errno != EEXIST) return errno;
-    }
-    return EEXIST;
-  }
-
-  int descriptor_ = -1;
-};
+  return -EEXIST;
+}
 
 Result<void> write_standard_output(std::string_view text) {
   int reason = write_all(STDOUT_FILENO, text);
   // Some file systems report a full disk only here.
   if (reason == 0 && ::close(STDOUT_FILENO) != 0) reason = errno;
   if (reason != 0) return write_error("standard output", reason);
+  return {};
+}
+
+/// Copies a file without a name to standard output, a device or a pipe.
+Result<void> copy_out(const FileSink& from, const std::string& path) {
+  const bool standard = path == kStandardOutput;
+  const int to = standard ? STDOUT_FILENO : ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (to < 0) return write_error(path, errno);
+  constexpr std::size_t kBlock = std::size_t{256} << 10;
+  std::string block(kBlock, '\0');
+  int reason = 0;
+  for (i64 offset = 0; reason == 0 && offset < from.size();) {
+    const ssize_t got = ::pread(from.descriptor(), block.data(), kBlock, offset);
+    if (got < 0 && errno == EINTR) continue;
+    reason = got < 0    ? errno
+             : got == 0 ? EIO
+                        : write_all(to, {block.data(), static_cast<std::size_t>(got)});
+    offset += got;
+  }
+  // Some file systems report a full disk only here.
+  if (::close(to) != 0 && reason == 0) reason = errno;
+  if (reason != 0) return write_error(standard ? "standard output" : path, reason);
   return {};
 }
 
@@ -165,8 +158,7 @@ Result<void> check_output_path(const std::string& path) {
 Result<void> write_output(const std::string& path, std::string_view text) {
   if (path.empty() || path == kStandardOutput) return write_standard_output(text);
   struct stat status {};
-  const bool exists = ::stat(path.c_str(), &status) == 0;
-  if (exists && !S_ISREG(status.st_mode)) {
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
     const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
     if (descriptor < 0) return write_error(path, errno);
     int reason = write_all(descriptor, text);
@@ -174,11 +166,52 @@ Result<void> write_output(const std::string& path, std::string_view text) {
     if (reason != 0) return write_error(path, reason);
     return {};
   }
-  TemporaryFile file;
-  const std::optional<mode_t> mode = exists ? std::optional(status.st_mode & 07777) : std::nullopt;
-  if (const int reason = file.write_and_rename(destination_of(path), mode, text); reason != 0) {
-    return write_error(path, reason);
+  auto file = OutputFile::open(path);
+  if (!file) return file.error();
+  if (auto done = (*file)->sink().append(std::as_bytes(std::span(text))); !done) return done;
+  return (*file)->commit();
+}
+
+Result<std::unique_ptr<OutputFile>> OutputFile::open(const std::string& path) {
+  std::unique_ptr<OutputFile> file(new OutputFile());
+  file->path_ = path;
+  struct stat status {};
+  const bool exists = path != kStandardOutput && ::stat(path.c_str(), &status) == 0;
+  if (path == kStandardOutput || (exists && !S_ISREG(status.st_mode))) {
+    const char* folder = std::getenv("TMPDIR");
+    auto sink = FileSink::nameless_in(folder == nullptr || *folder == '\0' ? "/tmp" : folder,
+                                      path == kStandardOutput ? "standard output" : path);
+    if (!sink) return sink.error();
+    file->sink_ = std::move(*sink);
+    return file;
   }
+  file->destination_ = destination_of(path);
+  const std::string folder = folder_of(file->destination_);
+  const int descriptor = create_temporary(folder);
+  if (descriptor < 0) return write_error(path, -descriptor);
+  file->descriptor_ = descriptor;
+  file->sink_ = std::make_unique<FileSink>(descriptor, path, folder);
+  if (exists && ::fchmod(descriptor, status.st_mode & 07777) != 0) return write_error(path, errno);
+  return file;
+}
+
+OutputFile::~OutputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!destination_.empty() && has_temporary != 0) {
+    ::unlink(temporary_name);
+    has_temporary = 0;
+  }
+}
+
+Result<void> OutputFile::commit() {
+  if (auto flushed = sink_->flush(); !flushed) return flushed;
+  if (descriptor_ < 0) return copy_out(*sink_, path_);
+  if (::fsync(descriptor_) != 0) return write_error(path_, errno);
+  const int closed = ::close(descriptor_);
+  descriptor_ = -1;
+  if (closed != 0) return write_error(path_, errno);
+  if (::rename(temporary_name, destination_.c_str()) != 0) return write_error(path_, errno);
+  has_temporary = 0;
   return {};
 }
 

@@ -2,10 +2,12 @@
 // error. A file is either the complete result or what it was before.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "cupel/core/result.hpp"
+#include "cupel/io/file_sink.hpp"
 
 namespace cupel {
 
@@ -22,6 +24,31 @@ Result<void> check_output_path(const std::string& path);
 /// its place and renamed into it; a device or pipe is written as it is. Errors: kInternal with the
 /// system's reason; then nothing is left behind. A reader that has gone away is SIGPIPE's business.
 Result<void> write_output(const std::string& path, std::string_view text);
+
+/// A result that is written bit by bit, and that nobody sees before it is whole: a regular file is
+/// written beside its place and renamed into it; for "-", a device or a pipe the bytes wait in a
+/// file without a name and are then copied there. At most one is open at a time. Unless committed,
+/// nothing is left behind, also where a signal ends the process.
+class OutputFile {
+ public:
+  /// Errors: kInternal with the system's reason.
+  static Result<std::unique_ptr<OutputFile>> open(const std::string& path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  FileSink& sink() { return *sink_; }
+  /// Makes the file appear, synchronised. Once, last. Errors: kInternal.
+  Result<void> commit();
+
+ private:
+  OutputFile() = default;
+
+  std::string path_;
+  std::string destination_;
+  int descriptor_ = -1;  ///< of the file beside its place; -1: nameless
+  std::unique_ptr<FileSink> sink_;
+};
 
 /// Ends the process with 130 on SIGINT and 143 on SIGTERM, after removing a half-written file and
 /// clearing a progress line, and with 3 on SIGBUS: a mapped file has lost its bytes. SIGINT and

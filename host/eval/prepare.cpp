@@ -63,6 +63,7 @@ class Preparer : RowPreparer {
   /// Labels that can be used where they lie are known before the scores are checked: a backend that
   /// sees both may rank the rows in the same pass.
   void find_labels_in_place() {
+    if (label_ == nullptr) return;
     const ArrayView& labels = label_->view;
     TableView& view = table_.view;
     if (!request_.pos_label.empty() || view.task == Task::kMulticlass) return;
@@ -205,6 +206,7 @@ class Preparer : RowPreparer {
   }
 
   Result<void> read_labels() {
+    if (label_ == nullptr) return {};
     const ArrayView& labels = label_->view;
     const TableView& view = table_.view;
     Faults faults;
@@ -310,7 +312,7 @@ class Preparer : RowPreparer {
       if (faults.rows != 0 && !drops()) return fault_error(binding_.label, faults);
     }
     // A shard may well have none.
-    if (positives == 0 && binding_.rows > 0 && !request_.pool) {
+    if (positives == 0 && binding_.rows > 0 && !request_.pool && !binding_.block) {
       return input_error(binding_.label.dump->path(), fmt::format("no label is '{}'", wanted),
                          "check --pos-label");
     }
@@ -390,9 +392,12 @@ class Preparer : RowPreparer {
     if (leaves_out) compact();
     const u8* bytes = label_in_place_ != nullptr ? label_in_place_ : table_.label_bytes.data();
     if (keyed) view.row_keys = table_.row_keys.data();
+    if (label_ == nullptr) bytes = nullptr;
     if (view.task == Task::kBinary) view.binary_labels = bytes;
     if (view.task == Task::kMultilabel) view.label_matrix = bytes;
-    if (view.task == Task::kMulticlass) view.class_labels = table_.label_classes.data();
+    if (view.task == Task::kMulticlass && label_ != nullptr) {
+      view.class_labels = table_.label_classes.data();
+    }
     if (weight_ != nullptr) view.weights_f64 = table_.weights.data();
     if (!table_.cell_of_row.empty()) view.cells = table_.cell_of_row.data();
     view.cell_count = static_cast<u32>(std::max<std::size_t>(1, table_.cells.size()));
@@ -431,7 +436,7 @@ class Preparer : RowPreparer {
     view.scores = make_view(table_.scores.data(), view.scores.dtype, shape);
     view.rows = kept;
     Buffer<std::byte>().swap(table_.normalized);
-    if (binding_.embedding) table_.kept_rows = std::move(rows);
+    if (binding_.block || binding_.embedding) table_.kept_rows = std::move(rows);
   }
 
   Backend& backend_;
@@ -442,6 +447,27 @@ class Preparer : RowPreparer {
 };
 
 }  // namespace
+
+Result<std::vector<Array>> load_columns(const Binding& binding) {
+  const auto columns = binding.columns();
+  std::vector<Array> arrays(columns.size());
+  std::vector<bool> done(columns.size(), false);
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    if (done[i]) continue;
+    std::vector<i64> wanted;
+    std::vector<std::size_t> slots;
+    for (std::size_t j = i; j < columns.size(); ++j) {
+      if (columns[j]->dump != columns[i]->dump) continue;
+      wanted.push_back(columns[j]->index);
+      slots.push_back(j);
+      done[j] = true;
+    }
+    auto loaded = columns[i]->dump->load(wanted);
+    if (!loaded) return loaded.error();
+    for (std::size_t k = 0; k < slots.size(); ++k) arrays[slots[k]] = (*loaded)[k];
+  }
+  return arrays;
+}
 
 Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
                                     i64 first_row, Backend& backend, bool probabilities,

@@ -48,7 +48,9 @@ struct PreparedTable {
   /// Features of the dump's rows, [n, d] or [n], where a metric takes them; feature_row() says
   /// which is of a row here.
   ArrayView features;
-  std::vector<i64> kept_rows;  ///< the row of the dump that each row here was; empty: the same
+  /// Of a block, or with features: the row of the block or dump that each row here was; empty: the
+  /// same.
+  std::vector<i64> kept_rows;
   i64 feature_row(i64 row) const {
     return kept_rows.empty() ? row : kept_rows[static_cast<std::size_t>(row)];
   }
@@ -68,14 +70,18 @@ struct PreparedTable {
   std::vector<Buffer<double>> numbers;  ///< columns that could not be used where they lie
 };
 
-/// Loads the bound columns and prepares them. `first_row` is the position of the dump's first row
-/// in the whole table (0 but for later shards of a pool): rows without an id are known by it.
-/// `backend` finds NaN and infinite scores. With `probabilities`, rows of several classes whose sum
-/// is not 1 are found in the same pass, on the host. `loaded` is called once the columns are
-/// loaded, before they are looked at: from then on the dumps may verify() beside this function.
-/// Errors (kInput): those of loading; NaN or infinite scores or features, labels outside the
-/// domain, invalid weights, rows that cannot be normalised where that was asked for, with the first
-/// row and the count, unless the request drops such rows.
+/// The arrays of binding.columns(), in that order; a dump is read once for all its columns. Errors:
+/// those of loading.
+Result<std::vector<Array>> load_columns(const Binding& binding);
+
+/// Loads the bound columns, or takes those of binding.block, and prepares them. `first_row` is the
+/// position of the dump's first row in the whole table (0 but for later shards of a pool): rows
+/// without an id are known by it. `backend` finds NaN and infinite scores. With `probabilities`,
+/// rows of several classes whose sum is not 1 are found in the same pass, on the host. `loaded` is
+/// called once the columns are loaded, before they are looked at: from then on the dumps may
+/// verify() beside this function. Errors (kInput): those of loading; NaN or infinite scores or
+/// features, labels outside the domain, invalid weights, rows that cannot be normalised where that
+/// was asked for, with the first row and the count, unless the request drops such rows.
 Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& request,
                                     i64 first_row, Backend& backend, bool probabilities = false,
                                     const std::function<void()>& loaded = {});

@@ -31,6 +31,7 @@ class NumberPreparer : RowPreparer {
     if (!keep_.empty() || !faults_.empty()) {
       rows_ = kept_rows();
       all_rows_ = false;
+      if (binding_.block) table_.kept_rows = rows_;
     }
     TableView& view = table_.view;
     view.task = binding_.task;

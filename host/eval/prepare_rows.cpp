@@ -11,7 +11,7 @@
 
 namespace cupel {
 
-Error RowPreparer::fault_error(const BoundColumn& column, const Faults& faults) {
+Error RowPreparer::fault_error(const BoundColumn& column, const Faults& faults) const {
   return input_error(
       place(column, faults.first),
       fmt::format("{} '{}' {} ({} such row{} in all)", role_name(column.role), column.info().name,
@@ -19,27 +19,28 @@ Error RowPreparer::fault_error(const BoundColumn& column, const Faults& faults) 
       "mend the dump, or leave such rows out with --nan drop");
 }
 Result<void> RowPreparer::load_columns() {
-  // One load per dump, so that a text dump is read once for all its columns.
-  const auto columns = binding_.columns();
-  table_.arrays.resize(columns.size());
-  std::vector<bool> done(columns.size(), false);
-  for (std::size_t i = 0; i < columns.size(); ++i) {
-    if (done[i]) continue;
-    std::vector<i64> wanted;
-    std::vector<std::size_t> slots;
-    for (std::size_t j = i; j < columns.size(); ++j) {
-      if (columns[j]->dump != columns[i]->dump) continue;
-      wanted.push_back(columns[j]->index);
-      slots.push_back(j);
-      done[j] = true;
-    }
-    auto loaded = columns[i]->dump->load(wanted);
+  if (binding_.block) {
+    table_.arrays = binding_.block->columns;
+    for (Array& array : table_.arrays) narrow(array.view);
+  } else {
+    auto loaded = cupel::load_columns(binding_);
     if (!loaded) return loaded.error();
-    for (std::size_t k = 0; k < slots.size(); ++k) table_.arrays[slots[k]] = (*loaded)[k];
+    table_.arrays = std::move(*loaded);
   }
   id_ = array_of(binding_.id);
   calibration_ = array_of(binding_.calibration);
   return {};
+}
+
+/// Leaves the rows of the block.
+void RowPreparer::narrow(ArrayView& view) const {
+  const i64 first = binding_.block->first;
+  if (view.dtype == DType::kText) {
+    view.offsets += first;
+  } else {
+    view.data = view.at(first);
+  }
+  view.shape[0] = binding_.rows;
 }
 
 const Array* RowPreparer::array_of(const BoundColumn& column) const {

@@ -69,11 +69,11 @@ class RowPreparer {
   static Error not_numeric(const BoundColumn& column) {
     return column.dump->not_numeric(column.index);
   }
-  static std::string place(const BoundColumn& column, i64 row) {
-    return column.dump->place(column.index, row);
+  std::string place(const BoundColumn& column, i64 row) const {
+    return column.dump->place(column.index, row + (binding_.block ? binding_.block->first : 0));
   }
   /// "probs.csv:17: score is nan (in 3 rows); mend them or leave such rows out with --nan drop".
-  static Error fault_error(const BoundColumn& column, const Faults& faults);
+  Error fault_error(const BoundColumn& column, const Faults& faults) const;
   /// Whether the rows of both halves are prepared, in cells of their own.
   bool halves() const { return request_.fits && !request_.roles.calibration.empty(); }
   bool drops() const { return request_.nan == NanPolicy::kDrop; }
@@ -83,7 +83,8 @@ class RowPreparer {
     if (slot == RowFault::kNone) slot = fault;
   }
 
-  /// Loads all bound columns into the table, and sets the pointers below.
+  /// Loads all bound columns into the table, or takes those of the block, and sets the pointers
+  /// below.
   Result<void> load_columns();
   /// The loaded array of a column of binding_; null where there is none.
   const Array* array_of(const BoundColumn& column) const;
@@ -111,6 +112,7 @@ class RowPreparer {
   const Array* calibration_ = nullptr;
 
  private:
+  void narrow(ArrayView& view) const;
   std::optional<std::string> group_value(const ArrayView& column, i64 row) const;
 };
 

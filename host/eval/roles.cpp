@@ -63,9 +63,8 @@ class Binder {
       if (auto bound = bind_scores(); !bound) return bound.error();
     }
     if (*kind != Kind::kRisk) {
-      auto label = required(Role::kLabel, request_.roles.label);
-      if (!label) return label.error();
-      binding_.label = *label;
+      const bool optional = *kind == Kind::kScores && request_.label_optional;
+      if (auto bound = bind_label(optional); !bound) return bound.error();
     }
     if (auto done = bind_optional(Role::kWeight, request_.roles.weight, binding_.weight); !done) {
       return done.error();
@@ -199,6 +198,18 @@ class Binder {
     return **column;
   }
 
+  Result<void> bind_label(bool optional) {
+    if (optional && request_.roles.label.empty()) {
+      auto found = usual(Role::kLabel);
+      if (!found) return found.error();
+      if (!*found) return {};
+    }
+    auto label = required(Role::kLabel, request_.roles.label);
+    if (!label) return label.error();
+    binding_.label = *label;
+    return {};
+  }
+
   Result<void> bind_optional(Role role, const std::string& name,
                              std::optional<BoundColumn>& column) {
     if (name.empty()) {
@@ -324,7 +335,9 @@ class Binder {
 
   Result<void> infer_task() {
     const ArrayInfo& score = binding_.score.info();
-    const ArrayInfo& label = binding_.label.info();
+    ArrayInfo label;  // one value a row, where there is none
+    label.shape = {score.rows()};
+    if (binding_.has_label()) label = binding_.label.info();
     binding_.logits = binding_.score.role == Role::kLogits;
     const std::size_t score_dims = score.shape.size();
     const std::size_t label_dims = label.shape.size();

@@ -50,7 +50,7 @@ struct Binding {
   i64 classes = 2;  ///< of regression the models of `pred`, of risk the values of lambda
   i64 rows = 0;
   BoundColumn score;  ///< no dump: a regression or a risk task
-  BoundColumn label;  ///< no dump: a risk task
+  BoundColumn label;  ///< no dump: a risk task, or there is none (request.label_optional)
   std::optional<BoundColumn> weight;
   std::optional<BoundColumn> id;
   std::optional<BoundColumn> calibration;
@@ -60,6 +60,15 @@ struct Binding {
   std::optional<BoundColumn> loss, lambdas;                         ///< of risk
   std::vector<std::unique_ptr<Dump>> side_files;
 
+  /// Where only a block of rows is prepared: `rows` of them from `first` on, of these columns (as
+  /// load_columns() gives them).
+  struct Block {
+    i64 first = 0;
+    std::vector<Array> columns;
+  };
+  std::optional<Block> block;
+
+  bool has_label() const { return label.dump != nullptr; }
   /// Those that are there: score, label, weight, id, calibration, groups, then the others.
   std::vector<const BoundColumn*> columns() const;
 };

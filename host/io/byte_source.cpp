@@ -102,6 +102,19 @@ void ByteSource::will_need(std::span<const std::byte> part) const {
             MADV_WILLNEED);
 }
 
+void ByteSource::release(std::span<const std::byte> part) const {
+  if (!mapped_ || part.empty() || part.data() < bytes_.data() ||
+      part.data() + part.size() > bytes_.data() + bytes_.size()) {
+    return;
+  }
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const auto offset = static_cast<std::size_t>(part.data() - bytes_.data());
+  const std::size_t begin = offset / page * page;
+  // Pages of a file that nobody writes: they are read again where they are needed again.
+  ::madvise(const_cast<std::byte*>(bytes_.data()) + begin, offset + part.size() - begin,
+            MADV_DONTNEED);
+}
+
 Result<i64> ByteSource::read_at(i64 offset, std::span<std::byte> into) const {
   if (offset >= size()) return i64{0};
   if (mapped_) {

@@ -5,6 +5,7 @@
 // that is out of scope, as it is for every program that maps its input.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string>
@@ -38,6 +39,19 @@ class ByteSource {
   std::span<const std::byte> bytes() const { return bytes_; }
   /// Asks the system to read these bytes ahead; a hint only.
   void will_need(std::span<const std::byte> part) const;
+  /// Lets go of mapped pages that hold any of these bytes; does nothing for others.
+  void release(std::span<const std::byte> part) const;
+  /// Calls visit(bytes) for `part` piece by piece, and lets go of each with `release_them`.
+  template <class Visit>
+  void in_pieces(std::span<const std::byte> part, bool release_them, const Visit& visit) const {
+    constexpr std::size_t kPieceBytes = std::size_t{8} << 20;
+    if (!release_them) return visit(part);
+    for (; !part.empty(); part = part.subspan(std::min(kPieceBytes, part.size()))) {
+      const auto piece = part.first(std::min(kPieceBytes, part.size()));
+      visit(piece);
+      release(piece);
+    }
+  }
   /// Copies up to `into.size()` bytes at `offset` and returns how many; 0 at the end. Mapped files
   /// are read through the descriptor, so that a streaming reader does not keep the file resident.
   Result<i64> read_at(i64 offset, std::span<std::byte> into) const;

@@ -22,8 +22,8 @@ std::string stem(const std::string& path) {
 
 class NpyDump final : public Dump {
  public:
-  NpyDump(std::shared_ptr<const ByteSource> source, NpyHeader header)
-      : source_(std::move(source)), header_(std::move(header)) {}
+  NpyDump(std::shared_ptr<const ByteSource> source, NpyHeader header, bool in_blocks)
+      : source_(std::move(source)), header_(std::move(header)), in_blocks_(in_blocks) {}
 
   const std::string& path() const override { return source_->path(); }
   std::string_view format() const override { return "npy"; }
@@ -52,9 +52,14 @@ class NpyDump final : public Dump {
 
   Result<HashText> verify() override {
     StreamHash hash;
-    if (array_) hash.update(data());
+    if (array_) {
+      source_->in_pieces(data(), in_blocks_,
+                         [&](std::span<const std::byte> piece) { hash.update(piece); });
+    }
     return hash.digest();
   }
+
+  void release(std::span<const std::byte> bytes) const override { source_->release(bytes); }
 
  private:
   std::span<const std::byte> data() const {
@@ -64,6 +69,7 @@ class NpyDump final : public Dump {
 
   std::shared_ptr<const ByteSource> source_;
   NpyHeader header_;
+  bool in_blocks_;
   std::optional<Array> array_;
 };
 
@@ -91,7 +97,7 @@ Result<std::unique_ptr<Dump>> open_npy(std::shared_ptr<const ByteSource> source,
   Result<void> marked = apply_bfloat16(*header, names, options, where);
   if (!marked) return marked.error();
   return std::unique_ptr<Dump>(
-      std::make_unique<NpyDump>(std::move(source), std::move(header).value()));
+      std::make_unique<NpyDump>(std::move(source), std::move(header).value(), options.in_blocks));
 }
 
 }  // namespace

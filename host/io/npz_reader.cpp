@@ -309,8 +309,8 @@ std::string array_label(std::string_view name) {
 
 class NpzDump final : public Dump {
  public:
-  NpzDump(std::shared_ptr<const ByteSource> source, std::vector<Member> members)
-      : source_(std::move(source)), members_(std::move(members)) {
+  NpzDump(std::shared_ptr<const ByteSource> source, std::vector<Member> members, bool in_blocks)
+      : source_(std::move(source)), members_(std::move(members)), in_blocks_(in_blocks) {
     for (const Member& member : members_) infos_.push_back(member.header.info);
   }
 
@@ -355,13 +355,15 @@ class NpzDump final : public Dump {
         continue;
       }
       const Bytes whole = file_bytes_of(member);
-      const u32 crc = crc32(0, whole.first(index(member.header.header_bytes)));
-      if (hash.update_with_crc(crc, array_bytes(member, whole)) != member.crc) {
-        return checksum_error(member);
-      }
+      u32 crc = crc32(0, whole.first(index(member.header.header_bytes)));
+      source_->in_pieces(array_bytes(member, whole), in_blocks_,
+                         [&](Bytes piece) { crc = hash.update_with_crc(crc, piece); });
+      if (crc != member.crc) return checksum_error(member);
     }
     return hash.digest();
   }
+
+  void release(Bytes bytes) const override { source_->release(bytes); }
 
  private:
   Bytes file_bytes_of(const Member& member) const {
@@ -416,6 +418,7 @@ class NpzDump final : public Dump {
 
   std::shared_ptr<const ByteSource> source_;
   std::vector<Member> members_;
+  bool in_blocks_;
   std::vector<ArrayInfo> infos_;
 };
 
@@ -486,7 +489,8 @@ Result<std::unique_ptr<Dump>> open_npz(std::shared_ptr<const ByteSource> source,
     members.push_back(std::move(member));
   }
   if (members.empty()) return input_error(where, "a zip archive without npy arrays");
-  return std::unique_ptr<Dump>(std::make_unique<NpzDump>(std::move(source), std::move(members)));
+  return std::unique_ptr<Dump>(
+      std::make_unique<NpzDump>(std::move(source), std::move(members), options.in_blocks));
 }
 
 }  // namespace

@@ -56,6 +56,11 @@ class Dump {
   /// columns in file order. May run on another thread than the one that computes on the arrays,
   /// but not at the same time as load(). Call once after the last load().
   virtual Result<HashText> verify() = 0;
+
+  /// The caller needs these bytes of a loaded array no more, or not soon: pages of a mapped file
+  /// leave the process and come back when they are read again. Other memory stays as it is. Safe
+  /// beside readers.
+  virtual void release(std::span<const std::byte> /*bytes*/) const {}
 };
 
 struct OpenOptions {
@@ -63,6 +68,9 @@ struct OpenOptions {
   /// the array of a bare npy file is called "arr_0" and by the file's stem. A name that the dump
   /// does not have is left to the caller, who knows all dumps; another element size is an error.
   std::vector<std::string> bfloat16_columns;
+  /// verify() releases what it has read, for callers who read in blocks and release these: then no
+  /// more of a mapped file is in memory than they work on.
+  bool in_blocks = false;
 };
 
 /// Opens a dump; the format follows from the content (magic bytes), not from the name, except that
