@@ -198,4 +198,66 @@ Result<ConformalRowSets> Backend::conformal_row_sets(const TableView& table,
   }
 }
 
+Result<std::vector<std::vector<PValueSums>>> Backend::p_value_sums(
+    const TableView& table, std::span<const PValueRule> rules, const std::vector<bool>& wanted,
+    int threads) {
+  if (auto checked = check_table(table, wanted); !checked) return checked.error();
+  try {
+    const u64 cells = std::max<u64>(1, table.cell_count);
+    std::vector<std::vector<PValueSums>> sums(cells, std::vector<PValueSums>(rules.size()));
+    if (table.rows == 0) return sums;
+    ThreadPool pool(std::max(1, threads));
+    std::mutex mutex;
+    PerWorker<MassReader> readers(pool);
+    for_row_ranges(table, pool, [&](int worker, i64, i64 first, i64 last) {
+      MassReader& reader = readers.get(worker, table);
+      const i64 classes = reader.classes();
+      std::vector<i32> order(static_cast<std::size_t>(classes));
+      std::vector<std::vector<PValueSums>> own(cells);
+      u64 outside = 0;
+      for (i64 row = first; row < last; ++row) {
+        if (!is_wanted(table, wanted, row)) continue;
+        if (!reader.read(row)) ++outside;
+        const i64* masses = reader.masses();
+        for (i64 j = 0; j < classes; ++j) order[static_cast<std::size_t>(j)] = static_cast<i32>(j);
+        std::sort(order.begin(), order.end(), [masses](i32 a, i32 b) {
+          return masses[a] != masses[b] ? masses[a] > masses[b] : a < b;
+        });
+        const i64 label = reader.label();
+        auto& cell = own[table.cells == nullptr ? 0 : table.cells[row]];
+        cell.resize(rules.size());
+        for (std::size_t r = 0; r < rules.size(); ++r) {
+          const PValueRule& rule = rules[r];
+          const u64 u =
+              rule.smoothed ? uniform_of(Draw::kPValue, rule.seed, table.row_key(row)) : 0;
+          PValueRow labels(rule.level_units);
+          for_each_score(
+              rule.rule, [masses](i64 j) { return masses[j]; },
+              [&order](i64 at) { return static_cast<i64>(order[static_cast<std::size_t>(at)]); },
+              classes, table.row_key(row),
+              [&](i64 j, i64, i64 score) {
+                // Larger scores are the extreme ones.
+                const auto [from, to] =
+                    std::equal_range(rule.calibration.begin(), rule.calibration.end(), score);
+                const ScorePlace place{static_cast<u64>(rule.calibration.end() - to),
+                                       static_cast<u64>(to - from)};
+                labels.add(
+                    p_value_units(place, rule.smoothed ? TieRule::kRandom : TieRule::kCount, u),
+                    j == label);
+              });
+          labels.end(cell[r]);
+        }
+      }
+      const std::lock_guard lock(mutex);
+      for (std::size_t c = 0; c < cells; ++c) {
+        for (std::size_t r = 0; r < own[c].size(); ++r) sums[c][r].merge(own[c][r]);
+      }
+      if (!rules.empty()) sums[0][0].outside_unit += outside;
+    });
+    return sums;
+  } catch (const std::bad_alloc&) {
+    return no_memory(table);
+  }
+}
+
 }  // namespace cupel

@@ -35,6 +35,7 @@ struct EvalArguments {
   std::string memory;
   std::string format_name = "table";
   std::string output;
+  std::string per_item;
   bool quiet = false;
   bool verbose = false;
   ReportFormat format = ReportFormat::kTable;
@@ -77,6 +78,8 @@ void EvalArguments::declare(Arguments& arguments) {
   arguments.section("output");
   arguments.text("--format", "F", format_name, "table, json, jsonl, csv or md");
   arguments.text("-o,--output", "FILE", output, "write results there, whole or not at all");
+  arguments.text("--per-item", "FILE", per_item,
+                 "write the rows of selections there, with p-values, as CSV");
   arguments.flag("-q,--quiet", quiet, "no progress, notices or warnings");
   arguments.flag("-v,--verbose", verbose,
                  "what was read, the plan and the times, on standard error");
@@ -129,6 +132,14 @@ Result<void> EvalArguments::apply(const Arguments& arguments) {
   const auto device = device_options();
   if (!device) return device.error();
   request.device = *device;
+  request.list_rows = arguments.given("--per-item");
+  if (request.list_rows) {
+    if (per_item.empty() || per_item == "-" || per_item == output) {
+      return usage_error(fmt::format("--per-item '{}' is no file of its own", per_item),
+                         "name a file that --output does not name");
+    }
+    if (auto done = check_output_path(per_item); !done) return done.error();
+  }
   if (!output.empty()) return check_output_path(output);
   return {};
 }
@@ -173,6 +184,10 @@ int run_eval(const std::vector<std::string>& arguments) {
   }
   if (eval.verbose) say_run(*report);
   say_failures(report->failures);
+  if (eval.request.list_rows) {
+    const auto listed = write_output(eval.per_item, render_rows(report->rows));
+    if (!listed) return fail(listed.error());
+  }
   const ReportStyle style = output_style(!eval.output.empty());
   const int written = show(render(*report, eval.format, style), eval.output);
   if (written != kExitOk) return written;

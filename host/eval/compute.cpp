@@ -13,9 +13,11 @@
 #include "eval/conformal.hpp"
 #include "eval/fit.hpp"
 #include "eval/group_view.hpp"
+#include "eval/p_values.hpp"
 #include "eval/pair_sums.hpp"
 #include "eval/samples.hpp"
 #include "eval/scopes.hpp"
+#include "eval/selection.hpp"
 #include "eval/sorted_confidences.hpp"
 #include "eval/temporary_columns.hpp"
 #include "eval/worst_slab.hpp"
@@ -100,6 +102,8 @@ class Computer {
     if (auto done = compute_class_fits(); !done) return done.error();
     if (auto done = compute_conformal(); !done) return done.error();
     if (auto done = compute_abstention(); !done) return done.error();
+    if (auto done = compute_selections(); !done) return done.error();
+    if (auto done = compute_p_values(); !done) return done.error();
     average_classes();
     return results();
   }
@@ -586,6 +590,76 @@ class Computer {
         scoped.value = entries[q]->metric().finish(e, entries[q]->spec->options);
         scoped.params = shown_params(*entries[q], e);
         scoped.n = static_cast<i64>(sums.counts.rows());
+      }
+    }
+    return {};
+  }
+
+  // ---- selections
+  // ---------------------------------------------------------------------------------
+
+  Result<void> compute_selections() {
+    std::vector<Entry*> entries;
+    std::vector<SelectionQuery> queries;
+    std::vector<std::size_t> query_of;  // [entry]
+    for (Entry& entry : entries_) {
+      if (!entry.needs.selection) continue;
+      entries.push_back(&entry);
+      const auto at = std::find(queries.begin(), queries.end(), *entry.needs.selection);
+      query_of.push_back(static_cast<std::size_t>(at - queries.begin()));
+      if (at == queries.end()) queries.push_back(*entry.needs.selection);
+    }
+    if (entries.empty()) return {};
+    const auto states = selection_states(parts_, cell_map_, calibration_, queries, request_.seed);
+    if (!states) return states.error();
+    states_.push_back(fmt::format("{} selection{} among {} rows", queries.size(),
+                                  queries.size() == 1 ? "" : "s", states->rows.size()));
+    for (std::size_t q = 0; q < queries.size() && request_.rows != nullptr; ++q) {
+      const auto first = std::find(query_of.begin(), query_of.end(), q);
+      const auto entry = static_cast<std::size_t>(first - query_of.begin());
+      list_rows(*states, q, *entries[entry]->spec, parts_.size(), *request_.rows);
+    }
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const SelectedRows& found = states->of_query[query_of[i]];
+      for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        SelectionTally tally;
+        for (const u32 cell : fit_scopes_[s].others) tally.merge(found.by_cell[cell]);
+        Evidence e = evidence();
+        e.selection = {&found.outcome, &tally, request_.seed, weighted()};
+        ScopedValue& scoped = entries[i]->averaged[s];
+        scoped.value = entries[i]->metric().finish(e, entries[i]->spec->options);
+        scoped.params = shown_params(*entries[i], e);
+        scoped.n = static_cast<i64>(tally.rows);
+      }
+    }
+    return {};
+  }
+
+  Result<void> compute_p_values() {
+    std::vector<Entry*> entries;
+    std::vector<PValueQuery> queries;
+    for (Entry& entry : entries_) {
+      if (!entry.needs.p_value) continue;
+      entries.push_back(&entry);
+      queries.push_back(*entry.needs.p_value);
+    }
+    if (entries.empty()) return {};
+    const auto states = p_value_states(parts_, cell_map_, calibration_, queries, request_.seed,
+                                       backend_, request_.threads);
+    if (!states) return states.error();
+    states_.push_back(fmt::format("{} kind{} of p-values by {} rows", queries.size(),
+                                  queries.size() == 1 ? "" : "s", states->calibration_rows));
+    for (std::size_t q = 0; q < entries.size(); ++q) {
+      for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+        PValueSums sums;
+        for (const u32 cell : fit_scopes_[s].others) sums.merge(states->sums[q][cell]);
+        Evidence e = evidence();
+        e.outside_unit = outside_unit_ || states->outside_unit;
+        e.p_value = {&sums, states->calibration_rows, request_.seed, weighted()};
+        ScopedValue& scoped = entries[q]->averaged[s];
+        scoped.value = entries[q]->metric().finish(e, entries[q]->spec->options);
+        scoped.params = shown_params(*entries[q], e);
+        scoped.n = static_cast<i64>(sums.rows);
       }
     }
     return {};
@@ -1142,15 +1216,21 @@ class Computer {
 bool has_fits(std::span<const MetricSpec> metrics) {
   return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
     const MetricScope scope = spec.metric->scope();
-    return scope == MetricScope::kFitted || scope == MetricScope::kConformal;
+    return scope == MetricScope::kFitted || scope == MetricScope::kConformal ||
+           scope == MetricScope::kSelection;
   });
 }
 
 bool has_draws(std::span<const MetricSpec> metrics) {
   return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
+    const auto is = [&](std::string_view name, std::string_view value) {
+      return spec.options.text(name) == value;
+    };
     const std::string_view draw = spec.options.text("randomised");
-    return (!draw.empty() && draw != "none") || spec.options.text("mode") == "cluster" ||
-           spec.options.text("tune") == "split";
+    return (!draw.empty() && draw != "none") || is("mode", "cluster") || is("tune", "split") ||
+           (spec.metric->scope() == MetricScope::kSelection &&
+            (is("ties", "random") || is("smoothed", "true") || is("equal_models", "random") ||
+             is("pruning", "hete")));
   });
 }
 
@@ -1177,9 +1257,11 @@ bool has_features(std::span<const MetricSpec> metrics) {
 }
 
 Error fit_without_split(const MetricSpec& spec) {
-  const bool sets = spec.metric->scope() == MetricScope::kConformal;
+  const MetricScope scope = spec.metric->scope();
   return usage_error(fmt::format("'{}' {} calibration rows", spec.name,
-                                 sets ? "takes its threshold from" : "is fitted on"),
+                                 scope == MetricScope::kConformal   ? "takes its threshold from"
+                                 : scope == MetricScope::kSelection ? "compares with"
+                                                                    : "is fitted on"),
                      "say which with --calibration COLUMN, or --calibration 0.5 to draw them");
 }
 

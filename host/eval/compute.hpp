@@ -25,6 +25,7 @@ struct ComputeRequest {
   u64 seed = 0;    ///< of what metrics draw
   i64 memory = 0;  ///< bytes that states of one block of classes may take; 0: a default
   int threads = 1;
+  std::vector<EvalRows>* rows = nullptr;  ///< joined by the rows of selections, where wanted
 };
 
 /// Whether a metric is fitted on calibration rows, or takes a threshold from them, so that both
@@ -38,6 +39,8 @@ bool has_features(std::span<const MetricSpec> metrics);
 /// Errors (kUsage): a metric that the task does not have; one that compares groups without any.
 Result<void> check_metric(const MetricSpec& spec, Task task,
                           const std::vector<std::string>& group_columns);
+/// Whether a metric may draw a random number for each row, so that rows need keys.
+bool has_draws(std::span<const MetricSpec> metrics);
 /// The kUsage error of a metric that needs both halves where nothing says which rows are for
 /// calibration.
 Error fit_without_split(const MetricSpec& spec);

@@ -7,7 +7,9 @@
 
 #include "eval/group_view.hpp"
 #include "eval/interval_passes.hpp"
+#include "eval/risk.hpp"
 #include "eval/scopes.hpp"
+#include "eval/selection.hpp"
 
 namespace cupel {
 namespace {
@@ -32,6 +34,8 @@ class RegressionComputer {
     for (Entry& entry : entries_) entry.values.resize(scopes_.all.size());
     if (auto done = compute_errors(); !done) return done.error();
     compute_intervals();
+    if (auto done = compute_selections(); !done) return done.error();
+    if (auto done = compute_risks(); !done) return done.error();
     std::vector<EvalResult> results;
     for (const Entry& entry : entries_) {
       add_scope_results(*entry.spec, scopes_, entry.values, results);
@@ -84,6 +88,9 @@ class RegressionComputer {
                                          rows.models, spec.name),
                              "name a column of one model with --pred");
         }
+      }
+      if (spec.metric->scope() == MetricScope::kSelection && !has_halves()) {
+        return fit_without_split(spec);
       }
       entries_.push_back(std::move(entry));
     }
@@ -207,6 +214,78 @@ class RegressionComputer {
       evidence.thresholds.push_back(thresholds.of_category[category]);
       evidence.names.push_back(thresholds.names[category]);
     }
+  }
+
+  // ---- selections and risks --------------------------------------------------------------------
+
+  Result<void> compute_selections() {
+    std::vector<Entry*> entries;
+    for (Entry& entry : entries_) {
+      if (entry.needs.selection) entries.push_back(&entry);
+    }
+    if (entries.empty()) return {};
+    std::vector<SelectionQuery> queries;
+    std::vector<std::size_t> query_of;  // [entry]
+    for (const Entry* entry : entries) {
+      const auto at = std::find(queries.begin(), queries.end(), *entry->needs.selection);
+      query_of.push_back(static_cast<std::size_t>(at - queries.begin()));
+      if (at == queries.end()) queries.push_back(*entry->needs.selection);
+    }
+    const auto states =
+        selection_states(parts_, cells_.of_part, cells_.calibration, queries, request_.seed);
+    if (!states) return states.error();
+    states_.push_back(fmt::format("{} selection{} among {} rows", queries.size(),
+                                  queries.size() == 1 ? "" : "s", states->rows.size()));
+    for (std::size_t q = 0; q < queries.size() && request_.rows != nullptr; ++q) {
+      const auto first = std::find(query_of.begin(), query_of.end(), q);
+      const Entry& entry = *entries[static_cast<std::size_t>(first - query_of.begin())];
+      list_rows(*states, q, *entry.spec, parts_.size(), *request_.rows);
+    }
+    for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+      const std::vector<u32> cells = others(scopes_.all[s]);
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        const SelectedRows& found = states->of_query[query_of[i]];
+        SelectionTally tally;
+        for (const u32 cell : cells) tally.merge(found.by_cell[cell]);
+        Evidence e = evidence();
+        e.selection = {&found.outcome, &tally, request_.seed, weighted()};
+        finish(*entries[i], s, e, tally.rows);
+      }
+    }
+    return {};
+  }
+
+  Result<void> compute_risks() {
+    std::optional<Fraction> most;  // the smallest B
+    for (const Entry& entry : entries_) {
+      if (!entry.needs.risk) continue;
+      const Fraction own = entry.needs.risk->most_loss;
+      if (!most || less(own, *most)) most = own;
+    }
+    if (!most) return {};
+    const auto sums = risk_sums(parts_, cells_.of_part, cells_.keys.size(), *most);
+    if (!sums) return sums.error();
+    const RiskView& rows = *parts_.front().risk;
+    const auto count = static_cast<std::size_t>(rows.lambda_count);
+    states_.push_back(fmt::format("losses at {} values of lambda", count));
+    const auto merged = [&](const std::vector<u32>& cells, bool calibration) {
+      RiskSums all(count);
+      for (const u32 cell : cells) {
+        if (cells_.calibration[cell] == calibration) all.merge((*sums)[cell]);
+      }
+      return all;
+    };
+    const RiskSums calibration = merged(scopes_.all.front().cells, true);
+    for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+      const RiskSums own = merged(scopes_.all[s].cells, false);
+      Evidence e = evidence();
+      e.risk = {&calibration, &own, {}, weighted()};
+      if (rows.lambdas != nullptr) e.risk.lambdas = {rows.lambdas, count};
+      for (Entry& entry : entries_) {
+        if (entry.needs.risk) finish(entry, s, e, own.rows);
+      }
+    }
+    return {};
   }
 
   std::span<const PreparedTable> parts_;

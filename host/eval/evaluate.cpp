@@ -52,6 +52,14 @@ struct OpenDump {
   Binding binding;
 };
 
+/// The value of an id as people write it.
+std::string shown_value(const ArrayView& column, i64 row) {
+  if (is_string(column.dtype)) return text_at(column, row);
+  if (column.dtype == DType::kU64) return fmt::format("{}", load<u64>(column.at(row)));
+  if (column.dtype == DType::kI64) return fmt::format("{}", load<i64>(column.at(row)));
+  return fmt::format("{}", number_at(column, row));
+}
+
 class Evaluator {
  public:
   Evaluator(const EvalRequest& request, const std::function<void(const EvalProgress&)>& progress)
@@ -115,7 +123,7 @@ class Evaluator {
     const std::string& calibration = request_.roles.calibration;
     request_.fits = has_fits(metrics_);
     request_.embedding = has_features(metrics_);
-    request_.draws = has_draws(metrics_) || request_.embedding;
+    request_.draws = has_draws(metrics_) || request_.embedding || request_.list_rows;
     for (const MetricSpec& spec : metrics_) {
       // Intervals may be judged as they are, which the columns say.
       const std::vector<Task>& tasks = spec.metric->info().tasks;
@@ -125,6 +133,14 @@ class Evaluator {
       if (calibration.empty() && has_fits({&spec, 1}) && !of_intervals) {
         return fit_without_split(spec);
       }
+    }
+    const auto selects = [](const MetricSpec& spec) {
+      return spec.metric->scope() == MetricScope::kSelection &&
+             spec.metric->info().name.starts_with("selection_");
+    };
+    if (request_.list_rows && std::none_of(metrics_.begin(), metrics_.end(), selects)) {
+      return usage_error("--per-item lists the rows of selections, and no metric selects rows",
+                         "add selection_fdp to --metrics");
     }
     if (request_.split != RowSplit::kAll && calibration.empty()) {
       return usage_error("--split needs a split", "name it with --calibration");
@@ -194,6 +210,7 @@ class Evaluator {
     std::vector<std::future<Result<std::vector<EvalInput>>>> verified;
     Result<void> outcome;
     std::vector<EvalResult> results;
+    std::vector<EvalRows> rows;
     std::vector<std::string> states;
     double compute_s = 0;
     i64 first_row = 0;
@@ -213,7 +230,7 @@ class Evaluator {
     report_.read_s += seconds_since(read_start);
     if (outcome.ok()) {
       const auto compute_start = Clock::now();
-      outcome = compute(parts, results, states);
+      outcome = compute(parts, results, rows, states);
       compute_s = seconds_since(compute_start);
     }
     std::vector<EvalInput> inputs;
@@ -237,6 +254,7 @@ class Evaluator {
     }
     warn_of_scores(opened, parts, results);
     warn_of_split(paths, opened, parts);
+    for (EvalRows& list : rows) report_.rows.push_back(named_rows(std::move(list), opened, parts));
     for (EvalResult& result : results) {
       result.dump = dump_name(paths);
       report_.results.push_back(std::move(result));
@@ -326,8 +344,25 @@ class Evaluator {
     return {};
   }
 
+  /// The list with its dump, positions in the file and ids.
+  static EvalRows named_rows(EvalRows list, const std::vector<OpenDump>& opened,
+                             const std::vector<PreparedTable>& parts) {
+    const OpenDump& from = opened[list.part];
+    const PreparedTable& part = parts[list.part];
+    list.dump = from.dump->path();
+    const auto columns = from.binding.columns();
+    for (i64& row : list.rows) {
+      if (!part.kept_rows.empty()) row = part.kept_rows[static_cast<std::size_t>(row)];
+    }
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      if (columns[c]->role != Role::kId) continue;
+      for (const i64 row : list.rows) list.ids.push_back(shown_value(part.arrays[c].view, row));
+    }
+    return list;
+  }
+
   Result<void> compute(const std::vector<PreparedTable>& parts, std::vector<EvalResult>& results,
-                       std::vector<std::string>& states) {
+                       std::vector<EvalRows>& rows, std::vector<std::string>& states) {
     ComputeRequest request;
     request.metrics = metrics_of(parts.front().view.task);
     request.group_columns = request_.roles.groups;
@@ -337,6 +372,7 @@ class Evaluator {
     request.seed = request_.seed;
     request.memory = request_.memory;
     request.threads = request_.threads > 0 ? request_.threads : available_threads();
+    if (request_.list_rows) request.rows = &rows;
     auto computed = compute_results(parts, request, *backend_, states);
     if (!computed) return computed.error();
     results = std::move(*computed);

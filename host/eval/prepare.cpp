@@ -436,7 +436,9 @@ class Preparer : RowPreparer {
     view.scores = make_view(table_.scores.data(), view.scores.dtype, shape);
     view.rows = kept;
     Buffer<std::byte>().swap(table_.normalized);
-    if (binding_.block || binding_.embedding) table_.kept_rows = std::move(rows);
+    if (binding_.block || binding_.embedding || request_.list_rows) {
+      table_.kept_rows = std::move(rows);
+    }
   }
 
   Backend& backend_;

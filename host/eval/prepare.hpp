@@ -48,8 +48,8 @@ struct PreparedTable {
   /// Features of the dump's rows, [n, d] or [n], where a metric takes them; feature_row() says
   /// which is of a row here.
   ArrayView features;
-  /// Of a block, or with features: the row of the block or dump that each row here was; empty: the
-  /// same.
+  /// Of a block, with features or with request.list_rows: the row of the block or dump that each
+  /// row here was; empty: the same.
   std::vector<i64> kept_rows;
   i64 feature_row(i64 row) const {
     return kept_rows.empty() ? row : kept_rows[static_cast<std::size_t>(row)];
@@ -67,7 +67,8 @@ struct PreparedTable {
   // Of a regression or a risk task: the rows; `view` has the task, rows, classes and cells alone.
   std::optional<RegressionView> regression;
   std::optional<RiskView> risk;
-  std::vector<Buffer<double>> numbers;  ///< columns that could not be used where they lie
+  std::vector<Buffer<double>> numbers;         ///< columns that could not be used where they lie
+  std::function<std::string(i64)> loss_place;  ///< risk: how people find a row of `risk`
 };
 
 /// The arrays of binding.columns(), in that order; a dump is read once for all its columns. Errors:

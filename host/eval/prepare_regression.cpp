@@ -31,7 +31,7 @@ class NumberPreparer : RowPreparer {
     if (!keep_.empty() || !faults_.empty()) {
       rows_ = kept_rows();
       all_rows_ = false;
-      if (binding_.block) table_.kept_rows = rows_;
+      if (binding_.block || request_.list_rows) table_.kept_rows = rows_;
     }
     TableView& view = table_.view;
     view.task = binding_.task;
@@ -227,6 +227,9 @@ class NumberPreparer : RowPreparer {
     rows.weighted = binding_.weight.has_value();
     rows.cells = view.cells;
     rows.cell_count = view.cell_count;
+    table_.loss_place = [column = *binding_.loss, all = all_rows_, kept = rows_](i64 row) {
+      return column.dump->place(column.index, all ? row : kept[static_cast<std::size_t>(row)]);
+    };
     table_.risk = rows;
   }
 

@@ -13,7 +13,7 @@
 #include "backend/thread_pool.hpp"
 #include "cupel/backend/choose.hpp"
 #include "eval/conformal.hpp"
-#include "eval/p_values.hpp"
+#include "eval/p_value_maker.hpp"
 #include "eval/prepare.hpp"
 #include "eval/roles.hpp"
 #include "eval/row_blocks.hpp"

@@ -66,5 +66,12 @@ const Metric& auarc();
 const Metric& risk_at_coverage();
 const Metric& coverage_at_risk();
 const Metric& abstention_policy();
+const Metric& p_value();
+const Metric& p_value_efficiency();
+const Metric& selection_fdp();
+const Metric& selection_power();
+const Metric& selection_rate();
+const Metric& risk_control();
+const Metric& controlled_risk();
 
 }  // namespace cupel

@@ -68,6 +68,13 @@ std::span<const Metric* const> all_metrics() {
       &risk_at_coverage(),
       &coverage_at_risk(),
       &abstention_policy(),
+      &p_value(),
+      &p_value_efficiency(),
+      &selection_fdp(),
+      &selection_power(),
+      &selection_rate(),
+      &risk_control(),
+      &controlled_risk(),
   };
   return kMetrics;
 }

@@ -11,19 +11,6 @@ ScorePlace place_among(std::span<const u64> ascending, u64 score) {
   return {static_cast<u64>(first - ascending.begin()), static_cast<u64>(last - first)};
 }
 
-u128 p_value_units(const ScorePlace& place, TieRule ties, u64 uniform) {
-  switch (ties) {
-    case TieRule::kCount:
-      return (u128{place.below} + place.equal + 1) << kUniformBits;
-    case TieRule::kStrict:
-      return (u128{place.below} + 1) << kUniformBits;
-    case TieRule::kRandom:
-      CUPEL_ASSERT(uniform >= 1 && uniform <= kUniformOne);
-      return (u128{place.below} << kUniformBits) + u128{uniform} * (u128{place.equal} + 1);
-  }
-  return 0;
-}
-
 double p_value_of(u128 units, u64 calibration_rows) {
   return exact::ratio(units, (u128{calibration_rows} + 1) << kUniformBits);
 }

@@ -21,6 +21,8 @@ constexpr Scope kScopes[] = {
     {MetricScope::kRows, "rows", "of rows"},
     {MetricScope::kFitted, "fitted", "of fits on calibration rows (with --calibration)"},
     {MetricScope::kConformal, "conformal", "of conformal sets (with --calibration)"},
+    {MetricScope::kSelection, "selection",
+     "of p-values, selections and controlled risks (with --calibration)"},
     {MetricScope::kPairs, "pairs", "between groups (with --group)"},
 };
 

@@ -18,6 +18,16 @@ std::string csv_field(std::string text) {
   return quoted + "\"";
 }
 
+void add_csv_line(std::string& lines, std::span<const std::string> fields) {
+  bool first = true;
+  for (const std::string& field : fields) {
+    if (!first) lines += ',';
+    lines += csv_field(field);
+    first = false;
+  }
+  lines += '\n';
+}
+
 std::string csv_count(const std::optional<i64>& count) {
   return count ? std::to_string(*count) : std::string();
 }
@@ -74,13 +84,27 @@ std::string render_csv(const EvalReport& report, const ReportStyle& /*style*/) {
         one_line(json_object(result.params)),
         one_line(json_object(result.details)),
     };
-    bool first = true;
-    for (const std::string& field : fields) {
-      if (!first) lines += ',';
-      lines += csv_field(field);
-      first = false;
+    add_csv_line(lines, fields);
+  }
+  return lines;
+}
+
+std::string render_rows(std::span<const EvalRows> lists) {
+  std::string lines = "dump,metric,row,id,selected,p_value,prediction,model\n";
+  for (const EvalRows& list : lists) {
+    for (std::size_t i = 0; i < list.rows.size(); ++i) {
+      const std::string fields[] = {
+          valid_utf8(list.dump),
+          list.metric,
+          std::to_string(list.rows[i]),
+          list.ids.empty() ? std::string() : valid_utf8(list.ids[i]),
+          std::to_string(list.selected[i]),
+          round_trip(list.p_values[i]),
+          round_trip(list.predictions[i]),
+          list.models.empty() ? std::string() : std::to_string(list.models[i]),
+      };
+      add_csv_line(lines, fields);
     }
-    lines += '\n';
   }
   return lines;
 }

@@ -40,7 +40,7 @@ TEST(Registry, NamesAreUniqueAndDescribed) {
                       .ok());
     }
   }
-  EXPECT_EQ(names.size(), 61u);
+  EXPECT_EQ(names.size(), 68u);
 }
 
 // A metric without rows is undefined for every metric, never a number.

@@ -14,6 +14,7 @@
 #include "cupel/core/task.hpp"
 #include "cupel/math/softmax_f32.hpp"
 #include "cupel/state/conformal.hpp"
+#include "cupel/state/p_values.hpp"
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
 #include "cupel/state/row_sums.hpp"
@@ -131,6 +132,13 @@ class Backend {
   virtual Result<ConformalRowSets> conformal_row_sets(const TableView& table,
                                                       std::span<const ConformalSet> sets,
                                                       const std::vector<bool>& wanted, int threads);
+
+  /// What the p-values of all labels of the rows of each wanted cell sum up to, [cell][rule]. On
+  /// the host. Labels of a row are sorted, and each is looked up among the calibration scores.
+  Result<std::vector<std::vector<PValueSums>>> p_value_sums(const TableView& table,
+                                                            std::span<const PValueRule> rules,
+                                                            const std::vector<bool>& wanted,
+                                                            int threads);
 
   /// How many scores are NaN or infinite, in how many rows, and the first such row (-1: none).
   struct BadScores {

@@ -55,7 +55,7 @@ struct EvalRequest {
   std::string backend = "auto";             ///< auto, cpu, cuda, cuda:N
   int threads = 0;                          ///< 0: all available
   i64 memory = 0;                           ///< bytes; 0: no limit given
-  std::string per_item;                     ///< kept for tasks with per-item results
+  bool list_rows = false;                   ///< EvalReport::rows is wanted
   /// Where devices come from; null: none, as in a build without CUDA.
   const DeviceProvider* device_provider = cuda_provider();
   DeviceOptions device;
@@ -92,6 +92,19 @@ struct EvalFailure {
   Error error;
 };
 
+/// The test rows of one selection, in the order of a dump's rows.
+struct EvalRows {
+  std::string dump;              ///< the path; of a pool, that of the file
+  std::string metric;            ///< with the options that it was given: "selection_fdp(q=0.05)"
+  std::size_t part = 0;          ///< of a pool, which file
+  std::vector<i64> rows;         ///< positions in the file, from 0
+  std::vector<std::string> ids;  ///< empty: the dump has none
+  std::vector<u8> selected;      ///< 0 or 1
+  std::vector<double> p_values;
+  std::vector<double> predictions;  ///< of the model that the row was judged by
+  std::vector<u32> models;          ///< method=optcs; else empty
+};
+
 struct EvalReport {
   std::string backend, device;
   std::string fallback;  ///< empty: null
@@ -99,6 +112,7 @@ struct EvalReport {
   Detail::Object plan;
   std::vector<EvalResult> results;
   std::vector<EvalFailure> failures;
+  std::vector<EvalRows> rows;  ///< with list_rows, of the selections of each dump
   std::vector<std::string> warnings;
   double read_s = 0, compute_s = 0, total_s = 0;
 };

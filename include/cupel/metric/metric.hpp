@@ -15,6 +15,9 @@
 #include "cupel/metric/fit.hpp"
 #include "cupel/metric/interval.hpp"
 #include "cupel/metric/options.hpp"
+#include "cupel/metric/p_value.hpp"
+#include "cupel/metric/risk_control.hpp"
+#include "cupel/metric/selection.hpp"
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
 #include "cupel/state/row_sums.hpp"
@@ -84,6 +87,7 @@ enum class MetricScope : u8 {
   kPairs,   ///< between two groups (xauc)
   kFitted,  ///< fitted on calibration rows, judged on the others; problems as kRows
   kConformal,  ///< sets by a threshold of the calibration rows, judged on the others; one value
+  kSelection,  ///< rows selected, or risks controlled, by the calibration rows; one value
 };
 
 /// What a metric must be given.
@@ -100,9 +104,12 @@ struct Needs {
   std::optional<ConformalQuery> conformal;    ///< kConformal: sets, or ...
   std::optional<AbstentionQuery> abstention;  ///< ... a policy that may abstain
   // Of a regression task.
-  std::optional<IntervalQuery> interval;  ///< kConformal: intervals of one model
-  bool interval_widths = false;           ///< and the order of their widths
-  bool errors = false;                    ///< kRows: errors of predictions of one model
+  std::optional<IntervalQuery> interval;    ///< kConformal: intervals of one model
+  bool interval_widths = false;             ///< and the order of their widths
+  bool errors = false;                      ///< kRows: errors of predictions of one model
+  std::optional<SelectionQuery> selection;  ///< kSelection
+  std::optional<RiskRule> risk;             ///< kSelection
+  std::optional<PValueQuery> p_value;       ///< kSelection
 };
 
 /// What all pairs of rows i < j sum up to; see math/pair_kernel.hpp.
@@ -168,6 +175,9 @@ struct Evidence {
   AbstentionEvidence abstention;               ///< where needs().abstention asks for it
   const IntervalEvidence* interval = nullptr;  ///< where needs().interval asks
   ErrorEvidence errors;                        ///< where needs().errors asks
+  SelectionEvidence selection;                 ///< kSelection
+  RiskEvidence risk;                           ///< kSelection
+  PValueEvidence p_value;                      ///< kSelection
 };
 
 class Metric {

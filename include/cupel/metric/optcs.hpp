@@ -18,13 +18,6 @@ struct ModelScores {
   std::span<const u64> test;         ///< [test row]
 };
 
-/// What becomes of the e-values before the last step.
-enum class Pruning : u8 {
-  kNone,           ///< e_j, "dtm"
-  kHeterogeneous,  ///< e_j / u_j with a number of its own for each row
-  kHomogeneous,    ///< e_j / u with one for all rows
-};
-
 /// The random numbers, as uniform_of(); only those that the options ask for are read.
 struct OptcsDraws {
   std::span<const u64> p_value;  ///< [test row], TieRule::kRandom

@@ -3,11 +3,17 @@
 #pragma once
 
 #include <optional>
+#include <span>
 
 #include "cupel/math/curve.hpp"
 #include "cupel/state/risk.hpp"
 
 namespace cupel {
+
+/// a < b, exactly.
+inline bool less(const Fraction& a, const Fraction& b) {
+  return u128{a.num} * b.den < u128{b.num} * a.den;
+}
 
 /// What is compared with alpha. Of n losses in [0, B] with mean R and sample variance s^2:
 enum class RiskBound : u8 {
@@ -21,6 +27,8 @@ struct RiskRule {
   Fraction alpha{1, 10};
   Fraction most_loss{1, 1};  ///< B
   Fraction delta{1, 10};     ///< kHoeffding, kBernstein
+
+  friend bool operator==(const RiskRule&, const RiskRule&) = default;
 };
 
 /// The bound at one threshold, as a double rounded once (kCrc) or in some steps; nothing where it
@@ -34,5 +42,14 @@ std::optional<std::size_t> first_controlled(const RiskSums& sums, const RiskRule
 
 /// The mean loss at a threshold, rounded once; sums of at least one row.
 double mean_risk(const RiskSums& sums, std::size_t lambda);
+
+/// What a metric of controlled risks is given: the losses of all calibration rows and of the other
+/// rows of the scope.
+struct RiskEvidence {
+  const RiskSums* calibration = nullptr;
+  const RiskSums* others = nullptr;
+  std::span<const double> lambdas;  ///< [lambda]; empty: they are known by their index
+  bool weighted = false;
+};
 
 }  // namespace cupel

@@ -4,49 +4,17 @@
 
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "cupel/core/int.hpp"
-#include "cupel/math/counter_random.hpp"
 #include "cupel/math/curve.hpp"
+#include "cupel/math/p_value.hpp"
 
 namespace cupel {
 
-/// Bits of the uniform number behind a smoothed p-value.
-inline constexpr int kUniformBits = 48;
-inline constexpr u64 kUniformOne = u64{1} << kUniformBits;
-
-/// What a uniform number is for. Numbers of one row for two purposes must be independent: rows
-/// drawn for calibration by --calibration have small numbers of (seed, row id) itself.
-enum class Draw : u8 { kPValue = 1, kModel = 2, kPruning = 3 };
-
-/// u * 2^48 of a row, u in (0, 1]: never 0, so that a smoothed p-value is none either.
-inline u64 uniform_of(Draw draw, u64 seed, u64 row_id) {
-  const u64 stream = mix64(seed ^ (0xA0761D6478BD642Fu * static_cast<u64>(draw)));
-  return (counter_random(stream, row_id) >> (64 - kUniformBits)) + 1;
-}
-
-/// How a test score counts calibration scores that equal it. Of n exchangeable scores kCount and
-/// kRandom give p-values with P(p <= t) <= t, kRandom with equality; kStrict only where no scores
-/// are equal.
-enum class TieRule : u8 {
-  kCount,   ///< (#{V_i <= v} + 1) / (n + 1)
-  kStrict,  ///< (#{V_i < v} + 1) / (n + 1)
-  kRandom,  ///< (#{V_i < v} + u (#{V_i = v} + 1)) / (n + 1)
-};
-
-/// How many calibration scores are below a score, and how many equal it.
-struct ScorePlace {
-  u64 below = 0;
-  u64 equal = 0;
-};
-
 /// Of `score` among ascending scores; O(log n).
 ScorePlace place_among(std::span<const u64> ascending, u64 score);
-
-/// The p-value in units of 2^-48 / (n + 1); `uniform` as uniform_of(), for kRandom alone.
-/// Below 2^112 for fewer than 2^63 calibration scores.
-u128 p_value_units(const ScorePlace& place, TieRule ties, u64 uniform);
 
 /// units * 2^-48 / (n + 1), rounded once.
 double p_value_of(u128 units, u64 calibration_rows);
@@ -80,5 +48,76 @@ struct Selection {
 /// Selects the rows whose p-value is at most the count-th smallest, by Benjamini and Hochberg at q.
 /// Does not depend on the order of rows. No test row: nothing. O((n + m) log n).
 Selection select_rows(const SelectionProblem& problem, TieRule ties, const Fraction& q);
+
+// ---- what metrics ask and are given -------------------------------------------------------------
+
+/// V of a row with prediction p, label y and level c: a row is null where y <= c.
+enum class SelectionScore : u8 {
+  kClip,      ///< -p of null rows, above every score of others; of a test row -p
+  kResidual,  ///< y - p, rounded once; of a test row c - p
+};
+
+/// What becomes of the e-values of OptCS before its last step.
+enum class Pruning : u8 {
+  kNone,           ///< e_j, "dtm"
+  kHeterogeneous,  ///< e_j / u_j with a number of its own for each row
+  kHomogeneous,    ///< e_j / u with one for all rows
+};
+
+/// What a metric of selections asks for.
+struct SelectionQuery {
+  Fraction q{1, 10};
+  TieRule ties = TieRule::kCount;
+  SelectionScore score = SelectionScore::kClip;
+  std::optional<double> level;  ///< c of all rows; none: that of the column
+  bool optimized = false;       ///< OptCS over all models; else Benjamini and Hochberg with one
+  i64 model = 0;                ///< column of the predictions, where not optimized
+  bool draw_model = false;      ///< optimized: among equal models by a draw, else the first
+  Pruning pruning = Pruning::kNone;
+
+  friend bool operator==(const SelectionQuery&, const SelectionQuery&) = default;
+};
+
+/// Counts of test rows.
+struct SelectionTally {
+  u64 rows = 0;
+  u64 nulls = 0;
+  u64 selected = 0;
+  u64 selected_nulls = 0;
+
+  void add(bool is_null, bool is_selected) {
+    ++rows;
+    nulls += is_null ? 1 : 0;
+    selected += is_selected ? 1 : 0;
+    selected_nulls += is_null && is_selected ? 1 : 0;
+  }
+  void merge(const SelectionTally& other) {
+    rows += other.rows;
+    nulls += other.nulls;
+    selected += other.selected;
+    selected_nulls += other.selected_nulls;
+  }
+  friend bool operator==(const SelectionTally&, const SelectionTally&) = default;
+};
+
+/// The selection among all test rows.
+struct SelectionOutcome {
+  u64 calibration_rows = 0;
+  u64 calibration_nulls = 0;
+  u64 test_rows = 0;
+  u64 selected = 0;
+  std::optional<double> largest_p;            ///< of the selected rows
+  std::optional<double> smallest_prediction;  ///< of the selected rows, not of OptCS
+  /// [model] OptCS: rows that took the model, and how many of them are selected.
+  std::vector<std::pair<u64, u64>> models;
+};
+
+/// What a metric of selections is given: the selection, and the test rows of the scope.
+struct SelectionEvidence {
+  const SelectionOutcome* outcome = nullptr;
+  const SelectionTally* tally = nullptr;
+  u64 seed = 0;
+  bool weighted = false;
+};
 
 }  // namespace cupel

@@ -43,6 +43,10 @@ Result<ReportFormat> parse_format(std::string_view name);
 /// their bytes in base64; tables show control characters escaped. Cost: linear in the text.
 std::string render(const EvalReport& report, ReportFormat format, const ReportStyle& style);
 
+/// The rows of all selections as CSV: a header, then a line for each row of each list. Ids are as
+/// in the dump, numbers round-trip, what does not apply is empty.
+std::string render_rows(std::span<const EvalRows> lists);
+
 /// Columns, roles and task of each dump; kTable or kJson (schema "cupel.inspect/1"). Ends in a
 /// newline.
 std::string render_inspection(std::span<const InspectedDump> dumps,
