@@ -46,8 +46,8 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
-from golden import abstention, modes, selective
 import golden_regression
+from golden import abstention, choosing, modes, selective
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 MASS_UNIT = 2**40  # weights of the cases are multiples of 2^-40: masses are integers in this unit
@@ -2383,7 +2383,8 @@ def all_files():
     files = {}
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
                 of_second_moments, calibrated_in_order, of_pairs, fits, sets, sets_by_modes,
-                regression, set_metrics, answered_first, without_answer)  # fmt: skip
+                regression, set_metrics, answered_first, without_answer,
+                functools.partial(choosing.cases, sys.modules[__name__]))  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

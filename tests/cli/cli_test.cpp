@@ -816,6 +816,34 @@ TEST_F(Cli, AFailedEvaluationLeavesTheOldResult) {
   EXPECT_EQ(read("out.txt"), "old");
 }
 
+// Who was selected: whole or not at all, beside results that are shown only when both are there.
+TEST_F(Cli, RowsOfSelectionsAreWritten) {
+  write("c.csv", "label,score,c\n0,0.1,1\n0,0.3,1\n1,0.9,1\n1,0.8,0\n0,0.2,0\n");
+  const std::vector<std::string> call{
+      "eval", "c.csv", "--calibration", "c", "--metrics", "selection_fdp(q=0.5)", "--per-item"};
+  const auto with = [&](const std::string& file) {
+    std::vector<std::string> arguments = call;
+    arguments.push_back(file);
+    return arguments;
+  };
+  EXPECT_EQ(run(with("rows.csv")).exit_code, 0);
+  EXPECT_EQ(read("rows.csv"),
+            "dump,metric,row,id,selected,p_value,prediction,model\n"
+            "c.csv,selection_fdp(q=0.5),3,,1,0.25,0.8,\n"
+            "c.csv,selection_fdp(q=0.5),4,,1,0.5,0.2,\n");
+  const Ended nowhere = run(with("none/rows.csv"));
+  EXPECT_EQ(nowhere.exit_code, 2);
+  EXPECT_EQ(nowhere.out, "");
+  EXPECT_EQ(run(with("-")).exit_code, 2);
+  const Ended full = invoke(Invocation{with("rows.csv"), {}, {}, {}, true, 0});
+  EXPECT_EQ(full.exit_code, 70);
+  EXPECT_EQ(full.out, "");
+  EXPECT_NE(read("rows.csv"), "");  // the old one stays
+  std::vector<std::string> no_selection = with("other.csv");
+  no_selection[5] = "auroc";
+  EXPECT_EQ(run(no_selection).exit_code, 2);
+}
+
 TEST_F(Cli, SignalsEndItWithTheirCode) {
   const std::vector<std::string> before = files();
   for (const int signal : {SIGINT, SIGTERM}) {

@@ -37,6 +37,7 @@ EvalRequest request_of(const GoldenCase& golden) {
   request.task = golden.task == "binary"       ? Task::kBinary
                  : golden.task == "multiclass" ? Task::kMulticlass
                  : golden.task == "regression" ? Task::kRegression
+                 : golden.task == "risk"       ? Task::kRisk
                                                : Task::kMultilabel;
   for (std::size_t i = 0; i < golden.options.size(); ++i) {
     const std::string& option = golden.options[i];
@@ -54,6 +55,8 @@ EvalRequest request_of(const GoldenCase& golden) {
       request.roles.calibration = value();
     } else if (option == "--split") {
       request.split = value() == "test" ? RowSplit::kTest : RowSplit::kCalibration;
+    } else if (option == "--id") {
+      request.roles.id = value();
     } else if (option == "--seed") {
       request.seed = static_cast<u64>(std::stoull(value()));
     } else if (option == "--pos-label") {
