@@ -26,8 +26,8 @@ import sklearn.metrics as sk
 from scipy.special import log_softmax, softmax
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, GradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import cross_val_predict, train_test_split
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -167,6 +167,28 @@ def wine(folder):
     write_pair(folder / "wine", probs=np.asfortranarray(probs), label=y[test].astype("i4"))
     probs = GaussianNB().fit(X[train], y[train]).predict_proba(X[test])
     write_pair(folder / "wine_big_endian", probs=probs.astype(">f4"), label=y[test].astype(">i2"))
+
+
+def choices(folder):
+    """For selection and risk control: models of a number, and losses at many thresholds."""
+    (folder / "conformal").mkdir(exist_ok=True)
+    data = load_diabetes(scaled=False)
+    X, y = data.data, data.target
+    train, test = train_test_split(np.arange(len(X)), test_size=0.6, random_state=SEED)
+    models = (make_pipeline(StandardScaler(), LinearRegression()),
+              GradientBoostingRegressor(n_estimators=40, max_depth=2, random_state=SEED),
+              ExtraTreesRegressor(n_estimators=60, min_samples_leaf=3, random_state=SEED))  # fmt: skip
+    pred = np.stack([m.fit(X[train], y[train]).predict(X[test]) for m in models], axis=1)
+    sex = X[test, 1].astype("i8")
+    level = np.array([np.quantile(y[train][X[train, 1] == s], 0.6) for s in (1, 2)])
+    np.savez_compressed(folder / "conformal" / "diabetes_models.npz", y=y[test], pred=pred, threshold=level[sex - 1], sex=sex,
+                        id=test.astype("i4"))  # fmt: skip
+    # A digit is said to have the attributes with p >= 1 - lambda; the loss is the share of its own that are missed.
+    attributes = np.load(folder / "digits_attributes.npz")
+    own, lambdas = attributes["label"], np.arange(41) / 40
+    missed = [(own * (attributes["probs"] < 1 - at)).sum(axis=1) / own.sum(axis=1) for at in lambdas]
+    np.savez_compressed(folder / "conformal" / "digits_losses.npz", loss=np.stack(missed, axis=1).astype("f4"), lambdas=lambdas,
+                        ink=attributes["ink"])  # fmt: skip
 
 
 # ---- reading back -------------------------------------------------------------------------------
@@ -434,6 +456,10 @@ Small, real and in many formats: for a first look (`cupel eval data/digits_probs
 |---|---|---|---|---|---|
 {rows}
 
+For `selection_fdp` and `risk_control`: `conformal/diabetes_models.npz`, three models' predictions of the progression of diabetes, with a
+level to exceed, the 60 % quantile of the training rows of the same sex; `conformal/digits_losses.npz`, the share of a digit's attributes that
+are missed when those with p >= 1 - lambda are named, at 41 values of lambda.
+
 `.npy` dumps are a folder of two files: `cupel eval data/wine/probs.npy --label data/wine/label.npy`.
 Labels: breast cancer 1 is malignant. Groups: `size` are thirds of the mean radius, `ink` thirds of the sum of the pixels (both cut
 at the training rows' quantiles), `sex` is coded as in the dataset. Progression is a number from 25 to 346; `lower` and `upper` are the
@@ -489,7 +515,7 @@ def main():
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     if not arguments.expected:
-        for make in (breast_cancer, diabetes, diabetes_intervals, digits, wine):
+        for make in (breast_cancer, diabetes, diabetes_intervals, digits, wine, choices):
             make(FOLDER)
     document = write_expected(FOLDER)
     count = sum(len(d["results"]) for d in document["dumps"])
