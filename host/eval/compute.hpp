@@ -39,7 +39,8 @@ bool has_features(std::span<const MetricSpec> metrics);
 /// Errors (kUsage): a metric that the task does not have; one that compares groups without any.
 Result<void> check_metric(const MetricSpec& spec, Task task,
                           const std::vector<std::string>& group_columns);
-/// Whether a metric may draw a random number for each row, so that rows need keys.
+/// Whether a metric draws something for each row (randomised scores, clusters), so that rows need
+/// keys.
 bool has_draws(std::span<const MetricSpec> metrics);
 /// The kUsage error of a metric that needs both halves where nothing says which rows are for
 /// calibration.

@@ -123,7 +123,7 @@ class Evaluator {
     const std::string& calibration = request_.roles.calibration;
     request_.fits = has_fits(metrics_);
     request_.embedding = has_features(metrics_);
-    request_.draws = has_draws(metrics_) || request_.embedding || request_.list_rows;
+    request_.draws = has_draws(metrics_) || request_.embedding;
     for (const MetricSpec& spec : metrics_) {
       // Intervals may be judged as they are, which the columns say.
       const std::vector<Task>& tasks = spec.metric->info().tasks;
@@ -138,6 +138,7 @@ class Evaluator {
       return spec.metric->scope() == MetricScope::kSelection &&
              spec.metric->info().name.starts_with("selection_");
     };
+    request_.draws = request_.draws || request_.list_rows;  // ids are read
     if (request_.list_rows && std::none_of(metrics_.begin(), metrics_.end(), selects)) {
       return usage_error("--per-item lists the rows of selections, and no metric selects rows",
                          "add selection_fdp to --metrics");

@@ -47,6 +47,8 @@ EvalRequest request_of(const GoldenCase& golden) {
       for (std::string name; std::getline(names, name, ',');) request.roles.groups.push_back(name);
     } else if (option == "--by-class") {
       request.by_class = true;
+    } else if (option == "--id") {
+      request.roles.id = value();
     } else if (option == "--intersect") {
       request.intersect = true;
     } else if (option == "--nan") {
@@ -55,8 +57,6 @@ EvalRequest request_of(const GoldenCase& golden) {
       request.roles.calibration = value();
     } else if (option == "--split") {
       request.split = value() == "test" ? RowSplit::kTest : RowSplit::kCalibration;
-    } else if (option == "--id") {
-      request.roles.id = value();
     } else if (option == "--seed") {
       request.seed = static_cast<u64>(std::stoull(value()));
     } else if (option == "--pos-label") {
