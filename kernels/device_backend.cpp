@@ -19,6 +19,10 @@ static_assert(static_cast<u8>(Element::kBool) == static_cast<u8>(DType::kBool) &
 
 /// Kernels count rows of a segment in 31 bits.
 constexpr i64 kMostRows = (i64{1} << 31) - 1;
+/// Classes, and tallies of conformal sets of all cells, up to which they are computed on a device.
+/// What the host refuses is more than that: so it says why.
+constexpr i64 kMostConformalClasses = 65'535;
+constexpr u64 kMostTallies = 50'000'000;
 
 HostTable host_table(const TableView& table) {
   HostTable out;
@@ -40,6 +44,40 @@ HostTable host_table(const TableView& table) {
   out.cells = table.cells;
   out.cell_count = table.cell_count;
   return out;
+}
+
+static_assert(static_cast<u8>(ThresholdOf::kCell) == static_cast<u8>(ThresholdsBy::kCell) &&
+              static_cast<u8>(ThresholdOf::kLabel) == static_cast<u8>(ThresholdsBy::kLabel) &&
+              static_cast<u8>(ThresholdOf::kRow) == static_cast<u8>(ThresholdsBy::kRow));
+
+std::vector<SetWork> set_work(std::span<const ConformalSet> sets) {
+  std::vector<SetWork> work;
+  for (const ConformalSet& set : sets) {
+    work.push_back({set.rule, static_cast<ThresholdOf>(set.by), set.argmax_if_empty,
+                    set.thresholds.data(), static_cast<i64>(set.thresholds.size())});
+  }
+  return work;
+}
+
+/// The tallies of one set in one cell, which are empty without rows.
+SetSums set_sums(const HostTallies& tallies, u64 cell, std::size_t sets, std::size_t set) {
+  SetSums sums;
+  const auto kinds = static_cast<std::size_t>(tallies.kinds());
+  const auto classes = static_cast<std::size_t>(tallies.classes);
+  const u64* own = tallies.words.data() + (cell * sets + set) * kinds * 2;
+  const auto tally = [own](std::size_t kind) {
+    const u64 rows = own[2 * kind];
+    return SetTally{rows & 0xFFFFFFFFu, rows >> 32, own[2 * kind + 1]};
+  };
+  for (std::size_t size = 0; size <= classes; ++size) sums.all.merge(tally(size));
+  if (sums.all.rows == 0) return {};
+  sums.resize(tallies.classes);
+  for (std::size_t size = 0; size <= classes; ++size) sums.by_size[size] = tally(size);
+  for (std::size_t i = 0; i < classes; ++i) {
+    sums.by_class[i] = tally(classes + 1 + i);
+    sums.by_rank[i] = tally(2 * classes + 1 + i);
+  }
+  return sums;
 }
 
 template <class Key>
@@ -169,7 +207,8 @@ class PipelineBackend final : public DeviceBackend {
                         (table.weights_f64 != nullptr   ? 8
                          : table.weights_f32 != nullptr ? 4
                                                         : 0) +
-                        (table.cells != nullptr && table.cell_count > 1 ? 4 : 0);
+                        (table.cells != nullptr && table.cell_count > 1 ? 4 : 0) +
+                        (table.row_keys != nullptr ? 8 : 0);
     const bool wide = key_bits(score_kind(table)) == 64;
     const i64 key = wide ? 8 : 4;
     const bool softmax = host.task == TaskKind::kMulticlass && host.logits;
@@ -259,6 +298,68 @@ class PipelineBackend final : public DeviceBackend {
     });
   }
 
+  Result<ConformalScores> conformal_scores(const TableView& table,
+                                           std::span<const ConformalRule> rules,
+                                           const std::vector<bool>& wanted, int threads) override {
+    if (!takes_conformal(table, 0)) {
+      trouble_ = DeviceTrouble::kNone;
+      return Backend::conformal_scores(table, rules, wanted, threads);
+    }
+    return guarded("conformal scores", table, [&]() -> Result<ConformalScores> {
+      const std::vector<ConformalRule> list(rules.begin(), rules.end());
+      HostScores found;
+      if (!set(table, std::any_of(list.begin(), list.end(), draws)) ||
+          !pipelines_->conformal_scores(list, wanted_cells(wanted), found)) {
+        return failed("conformal scores", table);
+      }
+      return ConformalScores{std::move(found.scores), found.outside};
+    });
+  }
+
+  Result<std::vector<std::vector<SetSums>>> conformal_sets(const TableView& table,
+                                                           std::span<const ConformalSet> sets,
+                                                           const std::vector<bool>& wanted,
+                                                           int threads) override {
+    if (!takes_conformal(table, sets.size())) {
+      trouble_ = DeviceTrouble::kNone;
+      return Backend::conformal_sets(table, sets, wanted, threads);
+    }
+    using Sums = std::vector<std::vector<SetSums>>;
+    return guarded("conformal sets", table, [&]() -> Result<Sums> {
+      HostTallies tallies;
+      if (!set(table, any_draws(sets)) ||
+          !pipelines_->conformal_tallies(set_work(sets), wanted_cells(wanted), tallies)) {
+        return failed("conformal sets", table);
+      }
+      Sums sums(std::max<u32>(1, table.cell_count));
+      for (std::size_t cell = 0; cell < sums.size(); ++cell) {
+        for (std::size_t s = 0; s < sets.size(); ++s) {
+          sums[cell].push_back(set_sums(tallies, cell, sets.size(), s));
+        }
+      }
+      if (!sets.empty()) sums[0][0].outside_unit += tallies.outside;
+      return sums;
+    });
+  }
+
+  Result<ConformalRowSets> conformal_row_sets(const TableView& table,
+                                              std::span<const ConformalSet> sets,
+                                              const std::vector<bool>& wanted,
+                                              int threads) override {
+    if (!takes_conformal(table, 0)) {
+      trouble_ = DeviceTrouble::kNone;
+      return Backend::conformal_row_sets(table, sets, wanted, threads);
+    }
+    return guarded("sets of rows", table, [&]() -> Result<ConformalRowSets> {
+      HostRowSets found;
+      if (!set(table, any_draws(sets)) ||
+          !pipelines_->conformal_row_sets(set_work(sets), wanted_cells(wanted), found)) {
+        return failed("sets of rows", table);
+      }
+      return ConformalRowSets{std::move(found.packed), std::move(found.ranks), found.outside};
+    });
+  }
+
   Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
     CUPEL_ASSERT(holds_probabilities(table) && 0 <= first && first <= last && last <= table.rows);
     return guarded("pairs of rows", table, [&]() -> Result<i128> {
@@ -305,9 +406,31 @@ class PipelineBackend final : public DeviceBackend {
   void forget_columns() override { pipelines_->drop_table(); }
 
  private:
-  bool set(const TableView& table) {
+  /// `with_keys`: what draws follow is looked at.
+  bool set(const TableView& table, bool with_keys = false) {
     if (table.rows > kMostRows) return false;
-    return pipelines_->set_table(host_table(table), hold_);
+    HostTable host = host_table(table);
+    if (with_keys) {
+      host.row_keys = table.row_keys;
+      host.first_row = static_cast<u64>(table.first_row);
+    }
+    return pipelines_->set_table(host, hold_);
+  }
+
+  static bool draws(const ConformalRule& rule) { return rule.draw != ConformalDraw::kNone; }
+  static bool any_draws(std::span<const ConformalSet> sets) {
+    return std::any_of(sets.begin(), sets.end(), [](const auto& set) { return draws(set.rule); });
+  }
+  static std::vector<u8> wanted_cells(const std::vector<bool>& wanted) {
+    return {wanted.begin(), wanted.end()};
+  }
+  /// Whether the pass is one that the host does not refuse.
+  static bool takes_conformal(const TableView& table, std::size_t sets) {
+    CUPEL_ASSERT(table.task != Task::kMultilabel);
+    const i64 classes = table.task == Task::kBinary ? 2 : table.classes;
+    const u64 tallies = std::max<u64>(1, table.cell_count) * std::max<std::size_t>(1, sets);
+    return classes <= kMostConformalClasses &&
+           tallies <= kMostTallies / (3 * static_cast<u64>(classes) + 1);
   }
 
   using Tables = std::vector<std::vector<RankTable>>;

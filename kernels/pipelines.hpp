@@ -12,6 +12,7 @@
 #include "cupel/core/buffer.hpp"
 #include "cupel/core/int.hpp"
 #include "cupel/math/bins.hpp"
+#include "cupel/math/conformal.hpp"
 #include "cupel/math/element.hpp"
 #include "cupel/math/pair_kernel.hpp"
 #include "cupel/math/rank_fold.hpp"
@@ -52,6 +53,8 @@ struct HostTable {
   const float* weights_f32 = nullptr;
   const u32* cells = nullptr;
   u32 cell_count = 1;
+  const u64* row_keys = nullptr;  ///< what draws follow; null: first_row + row
+  u64 first_row = 0;
 
   bool weighted() const { return weights_f64 != nullptr || weights_f32 != nullptr; }
   i64 problems() const { return task == TaskKind::kBinary ? 1 : columns; }
@@ -189,6 +192,35 @@ struct BadRows {
   i64 first_column = -1;
 };
 
+/// ThresholdsBy and ConformalSet in plain types.
+enum class ThresholdOf : u8 { kAll, kCell, kLabel, kRow };
+struct SetWork {
+  ConformalRule rule;
+  ThresholdOf by = ThresholdOf::kAll;
+  bool argmax_if_empty = false;
+  const i64* thresholds = nullptr;
+  i64 threshold_count = 0;
+};
+
+/// Of the wanted rows, in their order: ConformalScores and ConformalRowSets in plain types.
+struct HostScores {
+  std::vector<Buffer<i64>> scores;  ///< [rule][row]
+  u64 outside = 0;
+};
+struct HostRowSets {
+  std::vector<Buffer<u32>> packed;  ///< [set][row], size << 1 | covers
+  Buffer<i32> ranks;
+  u64 outside = 0;
+};
+/// Tallies of sets, [cell][set][kind]: of the sizes 0 ... classes, then of each label, then of each
+/// rank; two words each, rows (the covered ones in the upper half) and labels.
+struct HostTallies {
+  std::vector<u64> words;
+  i64 classes = 2;
+  u64 outside = 0;
+  i64 kinds() const { return 3 * classes + 1; }
+};
+
 class Pipelines {
  public:
   virtual ~Pipelines() = default;
@@ -218,6 +250,14 @@ class Pipelines {
                      HostFolds& out) = 0;
   /// Row sums as limbs; with work.slopes these behind them.
   virtual bool row_sums(const RowWork& work, RowLayout& layout, std::vector<u64>& limbs) = 0;
+  /// Conformal scores of the labels of the rows in cells with `wanted` [cell] != 0.
+  virtual bool conformal_scores(const std::vector<ConformalRule>& rules,
+                                const std::vector<u8>& wanted, HostScores& out) = 0;
+  /// The sets of these rows, and what they add up to by cell.
+  virtual bool conformal_row_sets(const std::vector<SetWork>& sets, const std::vector<u8>& wanted,
+                                  HostRowSets& out) = 0;
+  virtual bool conformal_tallies(const std::vector<SetWork>& sets, const std::vector<u8>& wanted,
+                                 HostTallies& out) = 0;
   /// Of a row-major matrix of f64 probabilities: the sum of pair_term() over the pairs of a row in
   /// [first, last) with each later one.
   virtual bool pair_sum(i64 first, i64 last, double nu, i128& out) = 0;

@@ -388,6 +388,85 @@ class Group final : public DeviceGroup {
     return sums;
   }
 
+  // ---- conformal prediction: pieces of rows, put together in the order of rows ------------------
+
+  Result<ConformalScores> conformal_scores(const TableView& table,
+                                           std::span<const ConformalRule> rules,
+                                           const std::vector<bool>& wanted, int threads) override {
+    if (on_cpu_alone(table)) {
+      return cpu_call([&] { return cpu().conformal_scores(table, rules, wanted, threads); });
+    }
+    std::map<i64, ConformalScores> parts;  // by first row
+    std::mutex mutex;
+    auto done = pass(table, [&](Backend& backend, const TableView& rows) -> Result<void> {
+      auto own = backend.conformal_scores(rows, rules, wanted, threads);
+      if (!own) return own.error();
+      const std::lock_guard lock(mutex);
+      parts.emplace(rows.first_row, std::move(*own));
+      return {};
+    });
+    if (!done) return done.error();
+    return in_order<ConformalScores>(parts, [&](ConformalScores& all) {
+      for (std::size_t r = 0; r < rules.size(); ++r) {
+        all.scores.push_back(joined<i64>(
+            parts, [r](ConformalScores& part) -> Buffer<i64>& { return part.scores[r]; }));
+      }
+    });
+  }
+
+  Result<std::vector<std::vector<SetSums>>> conformal_sets(const TableView& table,
+                                                           std::span<const ConformalSet> sets,
+                                                           const std::vector<bool>& wanted,
+                                                           int threads) override {
+    if (on_cpu_alone(table)) {
+      return cpu_call([&] { return cpu().conformal_sets(table, sets, wanted, threads); });
+    }
+    std::vector<std::vector<SetSums>> sums;
+    std::mutex mutex;
+    auto done = pass(table, [&](Backend& backend, const TableView& rows) -> Result<void> {
+      auto own = backend.conformal_sets(rows, sets_of_rows(sets, table, rows), wanted, threads);
+      if (!own) return own.error();
+      const std::lock_guard lock(mutex);
+      if (sums.empty()) {
+        sums = std::move(*own);
+        return {};
+      }
+      for (std::size_t cell = 0; cell < sums.size(); ++cell) {
+        for (std::size_t s = 0; s < sets.size(); ++s) sums[cell][s].merge((*own)[cell][s]);
+      }
+      return {};
+    });
+    if (!done) return done.error();
+    return sums;
+  }
+
+  Result<ConformalRowSets> conformal_row_sets(const TableView& table,
+                                              std::span<const ConformalSet> sets,
+                                              const std::vector<bool>& wanted,
+                                              int threads) override {
+    if (on_cpu_alone(table)) {
+      return cpu_call([&] { return cpu().conformal_row_sets(table, sets, wanted, threads); });
+    }
+    std::map<i64, ConformalRowSets> parts;  // by first row
+    std::mutex mutex;
+    auto done = pass(table, [&](Backend& backend, const TableView& rows) -> Result<void> {
+      auto own = backend.conformal_row_sets(rows, sets_of_rows(sets, table, rows), wanted, threads);
+      if (!own) return own.error();
+      const std::lock_guard lock(mutex);
+      parts.emplace(rows.first_row, std::move(*own));
+      return {};
+    });
+    if (!done) return done.error();
+    return in_order<ConformalRowSets>(parts, [&](ConformalRowSets& all) {
+      for (std::size_t s = 0; s < sets.size(); ++s) {
+        all.sets.push_back(joined<u32>(
+            parts, [s](ConformalRowSets& part) -> Buffer<u32>& { return part.sets[s]; }));
+      }
+      all.ranks =
+          joined<i32>(parts, [](ConformalRowSets& part) -> Buffer<i32>& { return part.ranks; });
+    });
+  }
+
   /// Devices share the rows that pairs begin with; each has the whole table.
   Result<i128> pair_sum(const TableView& table, i64 first, i64 last, double nu) override {
     if (few_pairs(table, last - first)) {
@@ -540,6 +619,46 @@ class Group final : public DeviceGroup {
                 return compute(backend, rows_of(table, piece.row, piece.rows));
               }};
     return run(work, {0, 1, 0, table.rows, true, 0});
+  }
+
+  /// Sets for some rows of a table: thresholds by row are those of these rows.
+  static std::vector<ConformalSet> sets_of_rows(std::span<const ConformalSet> sets,
+                                                const TableView& table, const TableView& rows) {
+    std::vector<ConformalSet> own(sets.begin(), sets.end());
+    const auto first = static_cast<std::ptrdiff_t>(rows.first_row - table.first_row);
+    for (ConformalSet& set : own) {
+      if (set.by != ThresholdsBy::kRow) continue;
+      set.thresholds = {set.thresholds.begin() + first, set.thresholds.begin() + first + rows.rows};
+    }
+    return own;
+  }
+
+  /// What parts of rows, by first row, make up together; one part is it already.
+  template <class Whole, class Join>
+  static Result<Whole> in_order(std::map<i64, Whole>& parts, const Join& join) {
+    if (parts.size() == 1) return std::move(parts.begin()->second);
+    try {
+      Whole all;
+      join(all);
+      for (const auto& part : parts) all.outside_unit += part.second.outside_unit;
+      return all;
+    } catch (const std::bad_alloc&) {
+      return out_of_host_memory();
+    }
+  }
+  /// A column of all parts, whose own are given up.
+  template <class T, class Part, class Of>
+  static Buffer<T> joined(std::map<i64, Part>& parts, const Of& of) {
+    Buffer<T> all;
+    std::size_t size = 0;
+    for (auto& part : parts) size += of(part.second).size();
+    all.reserve(size);
+    for (auto& part : parts) {
+      Buffer<T>& own = of(part.second);
+      all.insert(all.end(), own.begin(), own.end());
+      own = {};
+    }
+    return all;
   }
 
   /// Whether no device takes part in pairs of rows: their work, not their bytes, is what counts.

@@ -28,6 +28,8 @@
 #include <utility>
 
 #include "host_copy.hpp"
+#include "pipeline/conformal_rows.hpp"
+#include "pipeline/conformal_sets.hpp"
 #include "pipeline/histogram.hpp"
 #include "pipeline/memory.hpp"
 #include "pipeline/merge.hpp"
@@ -51,6 +53,12 @@ inline constexpr i64 kPartBytes = i64{1} << 25;
 inline constexpr i64 kMostParts = 4096;
 /// Pairs of rows, times classes, of one launch: below a second on a device that is slow in double.
 inline constexpr i64 kPairWork = i64{1} << 35;
+/// Bytes of what comes home of rows at a time, and of the masses of rows that are in no shared
+/// memory.
+inline constexpr i64 kSliceBytes = i64{1} << 25;
+inline constexpr i64 kScratchBytes = i64{1} << 27;
+/// Shared memory that a block may use for the masses of rows: several blocks fit a multiprocessor.
+inline constexpr i64 kMostMassBytes = 48 * 1024;
 /// Segments up to which groups of parts are sorted one after the other and merged.
 inline constexpr i64 kMostMergedSegments = 2048;
 
@@ -129,7 +137,7 @@ class PipelinesOn final : public Pipelines {
   i64 free_bytes() override {
     return exec_.free_bytes() + scores_.memory.bytes() + softmax_.bytes() + labels_.memory.bytes() +
            class_labels_.memory.bytes() + weights_f64_.memory.bytes() +
-           weights_f32_.memory.bytes() + cells_.memory.bytes();
+           weights_f32_.memory.bytes() + cells_.memory.bytes() + row_keys_.memory.bytes();
   }
 
   // ---- columns
@@ -156,6 +164,7 @@ class PipelinesOn final : public Pipelines {
     weights_f64_ = {};
     weights_f32_ = {};
     cells_ = {};
+    row_keys_ = {};
     device_ = TableOnDevice{};
   }
 
@@ -294,6 +303,95 @@ class PipelinesOn final : public Pipelines {
     return exec_.ok();
   }
 
+  // ---- conformal prediction
+  // ---------------------------------------------------------------------------
+
+  bool conformal_scores(const std::vector<ConformalRule>& rules, const std::vector<u8>& wanted,
+                        HostScores& out) override {
+    const EndOfCopies end{exec_};
+    const i64 count = static_cast<i64>(rules.size());
+    const Memory<ConformalRule> device_rules = on_device(rules);
+    const Wanted cells(*this, wanted);
+    const i64 each = slice_rows(count * static_cast<i64>(sizeof(i64)), 0);
+    const Memory<i64> scores(exec_, count * each);
+    Buffer<i64> home(static_cast<std::size_t>(scores.size()));
+    out.scores.clear();
+    out.scores.resize(rules.size());
+    const i64 all = cells.count(wanted, 0, device_.rows);
+    for (Buffer<i64>& of : out.scores) of.resize(static_cast<std::size_t>(all));
+    i64 at = 0;
+    each_slice(each, [&](const TableOnDevice& slice, i64 first) {
+      const ConformalRows rows = cells.rows(slice, first);
+      with_row_group(rows.classes, [&](auto group) {
+        using Program = ConformalScoreRows<group()>;
+        const bool staged =
+            rows.has_softmax() && Program::staged_bytes(rows.classes) <=
+                                      std::min(exec_.most_shared_bytes(), kMostMassBytes);
+        run(Program{rows, device_rules.data(), count, staged, scores.data()});
+      });
+      issue_next();
+      exec_.to_host(home.data(), scores.data(), count * slice.rows * static_cast<i64>(sizeof(i64)));
+      if (!exec_.ok()) return;
+      for (i64 r = 0; r < count; ++r) {
+        cells.take(wanted, first, slice.rows, home.data() + r * slice.rows,
+                   out.scores[static_cast<std::size_t>(r)].data() + at);
+      }
+      at += cells.count(wanted, first, slice.rows);
+    });
+    out.outside = cells.outside();
+    return exec_.ok();
+  }
+
+  bool conformal_row_sets(const std::vector<SetWork>& sets, const std::vector<u8>& wanted,
+                          HostRowSets& out) override {
+    const EndOfCopies end{exec_};
+    const Wanted cells(*this, wanted);
+    const i64 count = static_cast<i64>(sets.size());
+    Buffer<u32> packed;
+    Buffer<i32> ranks;
+    out.packed.clear();
+    out.packed.resize(sets.size());
+    const i64 all = cells.count(wanted, 0, device_.rows);
+    for (Buffer<u32>& of : out.packed) of.resize(static_cast<std::size_t>(all));
+    out.ranks.resize(static_cast<std::size_t>(all));
+    i64 at = 0;
+    find_sets(sets, cells, [&](const ConformalRows& rows, i64 first, const SetsOfSlice& found) {
+      issue_next();
+      const i64 size = rows.table.rows;
+      packed.resize(static_cast<std::size_t>(count * size));
+      ranks.resize(static_cast<std::size_t>(size));
+      exec_.to_host(packed.data(), found.packed, count * size * static_cast<i64>(sizeof(u32)));
+      exec_.to_host(ranks.data(), found.ranks, size * static_cast<i64>(sizeof(i32)));
+      if (!exec_.ok()) return;
+      for (i64 s = 0; s < count; ++s) {
+        cells.take(wanted, first, size, packed.data() + s * size,
+                   out.packed[static_cast<std::size_t>(s)].data() + at);
+      }
+      cells.take(wanted, first, size, ranks.data(), out.ranks.data() + at);
+      at += cells.count(wanted, first, size);
+    });
+    out.outside = cells.outside();
+    return exec_.ok();
+  }
+
+  bool conformal_tallies(const std::vector<SetWork>& sets, const std::vector<u8>& wanted,
+                         HostTallies& out) override {
+    const EndOfCopies end{exec_};
+    const Wanted cells(*this, wanted);
+    const i64 count = static_cast<i64>(sets.size());
+    out.classes = conformal_classes();
+    const Memory<u64> tallies(exec_, host_.cell_count * count * out.kinds() * 2);
+    exec_.zero(tallies.data(), tallies.bytes());
+    find_sets(sets, cells, [&](const ConformalRows& rows, i64, const SetsOfSlice& found) {
+      exec_.for_each(rows.table.rows,
+                     TallySets{rows, count, found.packed, found.ranks, tallies.data()});
+    });
+    out.words.assign(static_cast<std::size_t>(tallies.size()), 0);
+    exec_.to_host(out.words.data(), tallies.data(), tallies.bytes());
+    out.outside = cells.outside();
+    return exec_.ok();
+  }
+
   // ---- pairs of rows
   // -----------------------------------------------------------------------------------
 
@@ -360,6 +458,136 @@ class PipelinesOn final : public Pipelines {
       own.last = std::min(pairs.last, first + each);
       run(own, own.tiles());
     }
+  }
+
+  // ---- conformal sets
+  // ---------------------------------------------------------------------------------
+
+  i64 conformal_classes() const { return host_.task == TaskKind::kBinary ? 2 : host_.columns; }
+
+  /// Rows in wanted cells, on the device and on the host.
+  class Wanted {
+   public:
+    Wanted(PipelinesOn& of, const std::vector<u8>& wanted)
+        : of_(of), cells_(of.on_device(wanted)), outside_(of.exec_, 1) {
+      of_.exec_.zero(outside_.data(), outside_.bytes());
+    }
+    /// Rows from `first` on.
+    ConformalRows rows(const TableOnDevice& slice, i64 first) const {
+      const u64* const keys = of_.row_keys_.memory.data();
+      return {slice,
+              of_.conformal_classes(),
+              cells_.data(),
+              keys != nullptr ? keys + first : nullptr,
+              of_.host_.first_row + static_cast<u64>(first),
+              outside_.data()};
+    }
+    bool has(const std::vector<u8>& wanted, i64 row) const {
+      return wanted[of_.device_.cells == nullptr ? 0 : of_.host_.cells[row]] != 0;
+    }
+    i64 count(const std::vector<u8>& wanted, i64 first, i64 rows) const {
+      i64 count = 0;
+      for (i64 row = first; row < first + rows; ++row) count += has(wanted, row) ? 1 : 0;
+      return count;
+    }
+    /// Copies the values of the wanted ones of rows [first, first + rows).
+    template <class T>
+    void take(const std::vector<u8>& wanted, i64 first, i64 rows, const T* from, T* to) const {
+      for (i64 i = 0; i < rows; ++i) {
+        if (has(wanted, first + i)) *to++ = from[i];
+      }
+    }
+    u64 outside() const {
+      u64 count = 0;
+      of_.exec_.to_host(&count, outside_.data(), sizeof count);
+      return count;
+    }
+
+   private:
+    PipelinesOn& of_;
+    Memory<u8> cells_;
+    Memory<u64> outside_;
+  };
+
+  /// Rows of a slice, of which each has so many bytes of results and takes so many steps a class.
+  i64 slice_rows(i64 row_bytes, i64 class_steps) const {
+    const i64 steps = std::max<i64>(class_steps, 1) * conformal_classes();
+    // Not so few that most of the device idles.
+    const i64 rows =
+        std::min(kSliceBytes / std::max<i64>(row_bytes, 1), std::max<i64>(kPairWork / steps, 64));
+    return std::clamp<i64>(rows, 1, std::max<i64>(device_.rows, 1));
+  }
+  /// Calls visit(rows, first) for at most `each` rows at a time, in order, that are all there.
+  template <class Visit>
+  void each_slice(i64 each, const Visit& visit) {
+    i64 first = 0;
+    each_part([&](const TableOnDevice& part) {
+      for (i64 row = 0; row < part.rows && exec_.ok(); row += each) {
+        visit(rows_of(part, row, std::min(each, part.rows - row)), first + row);
+      }
+      first += part.rows;
+    });
+  }
+
+  /// The sets of a slice's rows, on the device: [set][row] and [row].
+  struct SetsOfSlice {
+    u32* packed;
+    i32* ranks;
+  };
+
+  /// Calls visit(rows, first, sets) for slice after slice.
+  template <class Visit>
+  void find_sets(const std::vector<SetWork>& sets, const Wanted& cells, const Visit& visit) {
+    const i64 count = static_cast<i64>(sets.size());
+    const i64 classes = conformal_classes();
+    const auto is = [&](ThresholdOf by) {
+      return std::any_of(sets.begin(), sets.end(), [by](const SetWork& s) { return s.by == by; });
+    };
+    const i64 each = slice_rows((count + 1) * 4 + (is(ThresholdOf::kRow) ? count * 8 : 0),
+                                is(ThresholdOf::kLabel) ? classes : 1);
+    const Memory<u32> packed(exec_, count * each);
+    const Memory<i32> ranks(exec_, each);
+    std::vector<Memory<i64>> thresholds;
+    for (const SetWork& set : sets) {
+      const i64 own = set.by == ThresholdOf::kRow ? each : set.threshold_count;
+      thresholds.emplace_back(exec_, own);
+      if (set.by == ThresholdOf::kRow) continue;
+      exec_.to_device(thresholds.back().data(), set.thresholds, thresholds.back().bytes());
+    }
+    std::vector<SetOnDevice> list;
+    for (std::size_t s = 0; s < sets.size(); ++s) {
+      list.push_back({sets[s].rule, sets[s].by, sets[s].argmax_if_empty, thresholds[s].data()});
+    }
+    const Memory<SetOnDevice> device_sets = on_device(list);
+    const bool many = classes > kMostPlacedClasses;
+    const bool in_scratch = ConformalSetRows::bytes_with_masses(classes) >
+                            std::min(exec_.most_shared_bytes(), kMostMassBytes);
+    const i64 scratch_rows =
+        std::min(each, std::max<i64>(kScratchBytes / (classes * i64{sizeof(i64)}), 1));
+    const Memory<i64> scratch(exec_, many && in_scratch ? scratch_rows * classes : 0);
+    each_slice(each, [&](const TableOnDevice& slice, i64 first) {
+      for (std::size_t s = 0; s < sets.size(); ++s) {
+        if (sets[s].by != ThresholdOf::kRow) continue;
+        exec_.to_device(thresholds[s].data(), sets[s].thresholds + first,
+                        slice.rows * static_cast<i64>(sizeof(i64)));
+      }
+      ConformalRows rows = cells.rows(slice, first);
+      for (i64 s = 0; s < count || s == 0; s += kMostSetsAtOnce) {
+        const SetsOfRows out{device_sets.data() + s, std::min(count - s, kMostSetsAtOnce),
+                             packed.data() + s * slice.rows, ranks.data()};
+        if (many) {
+          const ConformalSetRows program{rows, out, in_scratch, scratch.data()};
+          exec_.launch(program, std::min({slice.rows, exec_.blocks_for(program),
+                                          in_scratch ? scratch_rows : slice.rows}));
+        } else if (row_group(classes) == 1) {
+          run(ConformalLabelSets<1>{rows, out});
+        } else {
+          run(ConformalLabelSets<8>{rows, out});
+        }
+        rows.outside = nullptr;  // counted once
+      }
+      visit(cells.rows(slice, first), first, SetsOfSlice{packed.data(), ranks.data()});
+    });
   }
 
   // ---- running
@@ -467,6 +695,7 @@ class PipelinesOn final : public Pipelines {
     const bool has_cells = host_.cells != nullptr && host_.cell_count > 1;
     device_.cells = place_column(has_cells ? host_.cells : nullptr, 1, cells_, coming);
     device_.cell_count = has_cells ? host_.cell_count : 1;
+    place_column(host_.row_keys, 1, row_keys_, coming);
     if (exec_.ok() && rows > 0) plan_copies(coming, scores_come);
   }
 
@@ -1292,6 +1521,7 @@ class PipelinesOn final : public Pipelines {
   Column<double> weights_f64_;
   Column<float> weights_f32_;
   Column<u32> cells_;
+  Column<u64> row_keys_;
   Memory<RowSoftmax> softmax_;  ///< of scores_, where it was needed
 };
 
