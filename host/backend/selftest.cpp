@@ -13,6 +13,7 @@
 
 #include "backend/device_group.hpp"
 #include "backend/selftest_case.hpp"
+#include "backend/selftest_conformal.hpp"
 #include "backend/thread_pool.hpp"
 #include "cupel/core/bytes.hpp"
 
@@ -79,6 +80,63 @@ Outcome encoded(const Result<std::vector<std::vector<State>>>& states) {
   return outcome;
 }
 
+Outcome scores_of(const Result<ConformalScores>& scores) {
+  Outcome outcome;
+  if (!scores) {
+    outcome.refusal = scores.error().text();
+    return outcome;
+  }
+  for (std::size_t r = 0; r < scores->scores.size(); ++r) {
+    ByteWriter writer;
+    writer.put_array(std::span<const i64>(scores->scores[r]));
+    outcome.parts.push_back({fmt::format("rule {}", r), writer.take()});
+  }
+  ByteWriter writer;
+  writer.put(scores->outside_unit);
+  outcome.parts.push_back({"rows outside [0, 1]", writer.take()});
+  return outcome;
+}
+
+void put_tallies(ByteWriter& writer, std::span<const SetTally> tallies) {
+  writer.put(static_cast<u64>(tallies.size()));
+  for (const SetTally& tally : tallies) {
+    writer.put(tally.rows);
+    writer.put(tally.covered);
+    writer.put(tally.labels);
+  }
+}
+
+Outcome sets_of(const Result<std::vector<std::vector<SetSums>>>& sums,
+                const Result<ConformalRowSets>& rows) {
+  Outcome outcome;
+  if (!sums || !rows) {
+    outcome.refusal = (!sums ? sums.error() : rows.error()).text();
+    return outcome;
+  }
+  for (std::size_t cell = 0; cell < sums->size(); ++cell) {
+    for (std::size_t s = 0; s < (*sums)[cell].size(); ++s) {
+      const SetSums& own = (*sums)[cell][s];
+      ByteWriter writer;
+      put_tallies(writer, {&own.all, 1});
+      put_tallies(writer, own.by_size);
+      put_tallies(writer, own.by_class);
+      put_tallies(writer, own.by_rank);
+      writer.put(own.outside_unit);
+      outcome.parts.push_back({fmt::format("cell {}, set {}", cell, s), writer.take()});
+    }
+  }
+  for (std::size_t s = 0; s < rows->sets.size(); ++s) {
+    ByteWriter writer;
+    writer.put_array(std::span<const u32>(rows->sets[s]));
+    outcome.parts.push_back({fmt::format("rows of set {}", s), writer.take()});
+  }
+  ByteWriter writer;
+  writer.put_array(std::span<const i32>(rows->ranks));
+  writer.put(rows->outside_unit);
+  outcome.parts.push_back({"ranks of labels", writer.take()});
+  return outcome;
+}
+
 /// Problems that are ranked: all, or, in some cases, without the first and the last.
 std::pair<i64, i64> ranked_problems(const TableView& table, std::size_t variant) {
   const i64 problems = table.problems();
@@ -86,8 +144,10 @@ std::pair<i64, i64> ranked_problems(const TableView& table, std::size_t variant)
   return {1, problems - 1};
 }
 
+/// `asked`: of conformal prediction; `threads`: of passes that are told how many to take.
 Outcome compute(Backend& backend, SelftestState state, const SelftestCase& shape,
-                const TableView& table, std::size_t variant) {
+                const TableView& table, std::size_t variant, const SelftestSets* asked,
+                int threads) {
   const auto [first, last] = ranked_problems(table, variant);
   Outcome outcome;
   switch (state) {
@@ -130,6 +190,15 @@ Outcome compute(Backend& backend, SelftestState state, const SelftestCase& shape
       }
       outcome.parts.push_back({"pairs", writer.take()});
       return outcome;
+    }
+    case SelftestState::kConformalScores: {
+      return scores_of(
+          backend.conformal_scores(asked->view(), asked->rules(), asked->wanted(), threads));
+    }
+    case SelftestState::kConformalSets: {
+      return sets_of(
+          backend.conformal_sets(asked->view(), asked->sets(), asked->wanted(), threads),
+          backend.conformal_row_sets(asked->view(), asked->sets(), asked->wanted(), threads));
     }
     case SelftestState::kBadScores: {
       const auto bad = backend.bad_scores(table);
@@ -187,6 +256,9 @@ class Selftest {
   }
 
   void compare(const SelftestCase& shape, const TableView& table) {
+    std::optional<SelftestSets> asked;
+    if (!shape.bad() && has_selftest_sets(table, variant_)) asked.emplace(table, variant_);
+    const SelftestSets* const sets = asked ? &*asked : nullptr;
     for (int at = 0; at < kSelftestStates; ++at) {
       const auto state = static_cast<SelftestState>(at);
       // The other passes are for rows that can be ranked.
@@ -194,12 +266,15 @@ class Selftest {
       const bool tempers = shape.task == Task::kMulticlass && shape.logits;
       if (state == SelftestState::kTemperedSums && !tempers) continue;
       if (state == SelftestState::kPairSums && !has_selftest_pairs(table)) continue;
-      const Outcome expected = compute(reference_, state, shape, table, variant_);
+      const bool conformal =
+          state == SelftestState::kConformalScores || state == SelftestState::kConformalSets;
+      if (conformal && sets == nullptr) continue;
+      const Outcome expected = compute(reference_, state, shape, table, variant_, sets, 1);
       for (std::size_t i = 0; i < candidates_.size(); ++i) {
         SelftestLine& line = reports_[i].lines[static_cast<std::size_t>(at)];
         ++line.cases;
         std::string found =
-            difference(expected, compute(*candidates_[i], state, shape, table, variant_));
+            difference(expected, compute(*candidates_[i], state, shape, table, variant_, sets, 2));
         if (found.empty()) continue;
         ++line.different;
         if (line.first_difference.empty()) line.first_difference = shape.text() + ": " + found;
@@ -273,7 +348,8 @@ void run_large(Selftest& selftest) {
 
 std::string_view selftest_state_name(SelftestState state) {
   constexpr std::string_view kNames[kSelftestStates]{
-      "rank tables", "rank summaries", "row sums", "tempered sums", "pair sums", "bad scores"};
+      "rank tables", "rank summaries",   "row sums",       "tempered sums",
+      "pair sums",   "conformal scores", "conformal sets", "bad scores"};
   return kNames[static_cast<std::size_t>(state)];
 }
 

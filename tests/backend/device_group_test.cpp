@@ -631,6 +631,23 @@ class WrongBackend final : public Backend {
     if (wrong_ == SelftestState::kPairSums && table.rows == 33) *sum += 1;
     return sum;
   }
+  Result<ConformalScores> conformal_scores(const TableView& table,
+                                           std::span<const ConformalRule> rules,
+                                           const std::vector<bool>& wanted, int threads) override {
+    auto scores = cpu_->conformal_scores(table, rules, wanted, threads);
+    Buffer<i64>& last = scores->scores.back();
+    if (wrong_ == SelftestState::kConformalScores && !last.empty()) last.back() += 1;
+    return scores;
+  }
+  Result<ConformalRowSets> conformal_row_sets(const TableView& table,
+                                              std::span<const ConformalSet> sets,
+                                              const std::vector<bool>& wanted,
+                                              int threads) override {
+    auto found = cpu_->conformal_row_sets(table, sets, wanted, threads);
+    Buffer<u32>& last = found->sets.back();
+    if (wrong_ == SelftestState::kConformalSets && !last.empty()) last.back() ^= 1;
+    return found;
+  }
   Result<BadScores> bad_scores(const TableView& table) override {
     auto bad = cpu_->bad_scores(table);
     if (wrong_ == SelftestState::kBadScores && bad->first_row > 0) bad->first_row -= 1;
