@@ -180,6 +180,8 @@ struct Answer {
   std::vector<std::vector<RankTable>> tables;
   std::vector<RankSummary> summaries;
   std::vector<std::vector<RowSums>> sums;
+  ConformalScores scores;
+  std::vector<std::vector<SetSums>> sets;
 };
 
 bool same(const RankSummary& a, const RankSummary& b) {
@@ -188,7 +190,8 @@ bool same(const RankSummary& a, const RankSummary& b) {
          a.neg_rows == b.neg_rows && a.pos == b.pos && a.neg == b.neg && a.answers == b.answers;
 }
 bool same(const Answer& a, const Answer& b) {
-  return a.tables == b.tables && a.sums == b.sums &&
+  return a.tables == b.tables && a.sums == b.sums && a.sets == b.sets &&
+         a.scores.scores == b.scores.scores && a.scores.outside_unit == b.scores.outside_unit &&
          std::equal(a.summaries.begin(), a.summaries.end(), b.summaries.begin(), b.summaries.end(),
                     [](const RankSummary& x, const RankSummary& y) { return same(x, y); });
 }
@@ -198,6 +201,8 @@ struct Question {
   bool tables = false;
   std::vector<RankQuery> queries;
   std::optional<RowSpec> spec;
+  std::vector<ConformalRule> rules;
+  std::vector<ConformalSet> sets;
 
   Result<Answer> ask(Backend& backend, const TableView& table) const {
     Answer answer;
@@ -216,13 +221,24 @@ struct Question {
       if (!found) return found.error();
       answer.sums = std::move(*found);
     }
+    const std::vector<bool> wanted(table.cell_count, true);
+    if (!rules.empty()) {
+      auto found = backend.conformal_scores(table, rules, wanted, threads());
+      if (!found) return found.error();
+      answer.scores = std::move(*found);
+    }
+    if (!sets.empty()) {
+      auto found = backend.conformal_sets(table, sets, wanted, threads());
+      if (!found) return found.error();
+      answer.sets = std::move(*found);
+    }
     return answer;
   }
 };
 
 const std::vector<RankQuery> kAuroc{{RankQueryKind::kTwoU, {}}};
 
-Question auroc() { return {false, kAuroc, {}}; }
+Question auroc() { return {false, kAuroc, {}, {}, {}}; }
 Question four_metrics() {
   RowSpec spec;
   spec.brier = true;
@@ -230,16 +246,47 @@ Question four_metrics() {
           {{RankQueryKind::kTwoU, {}},
            {RankQueryKind::kAveragePrecision, {}},
            {RankQueryKind::kGap, {}}},
-          spec};
+          spec,
+          {},
+          {}};
 }
-Question rank_tables() { return {true, {}, {}}; }
+Question rank_tables() { return {true, {}, {}, {}, {}}; }
 Question row_metrics() {
   RowSpec spec;
   spec.thresholds = {0};
   spec.top_k = {5};
   spec.brier = true;
   spec.log_loss = true;
-  return {false, {}, spec};
+  return {false, {}, spec, {}, {}};
+}
+
+std::vector<ConformalRule> conformal_rules() {
+  std::vector<ConformalRule> rules;
+  for (const auto score : {ConformalScore::kLac, ConformalScore::kAps, ConformalScore::kRaps}) {
+    ConformalRule rule;
+    rule.score = score;
+    if (score == ConformalScore::kRaps) {
+      rule.lambda = kConformalOne / 100;
+      rule.k_reg = 5;
+    }
+    rules.push_back(rule);
+  }
+  return rules;
+}
+Question conformal_scores() { return {false, {}, {}, conformal_rules(), {}}; }
+/// Sets of a few labels and of most.
+Question conformal_sets() {
+  Question question;
+  for (const ConformalRule& rule : conformal_rules()) {
+    for (const i64 share : {50, 80, 90, 95, 99}) {
+      // Of LAC the labels with a probability of at least 0.5 % ... 0.01 %.
+      const i64 threshold = rule.score == ConformalScore::kLac
+                                ? kConformalOne - kConformalOne / 10'000 * (100 - share)
+                                : kConformalOne / 100 * share;
+      question.sets.push_back({rule, {threshold}, ThresholdsBy::kAll, false});
+    }
+  }
+  return question;
 }
 
 // ---- cases --------------------------------------------------------------------------------------
@@ -361,6 +408,10 @@ std::vector<Case> Bench::cases() {
        auroc(), here, true},
       {"rows_multiclass", "accuracy, top 5, Brier and log loss, f32 matrix of logits + i32", logits,
        s.matrix_rows, row_metrics(), here, true},
+      {"conformal_scores", "LAC, APS and RAPS scores, f32 matrix of logits + i32", logits,
+       s.matrix_rows, conformal_scores(), here, true},
+      {"conformal_sets", "LAC, APS and RAPS sets at 5 thresholds each, f32 matrix of logits + i32",
+       logits, s.matrix_rows, conformal_sets(), here, true},
   };
 }
 
@@ -536,7 +587,7 @@ void Bench::compare() {
     } else if (name == "segment_tables") {
       judge(record, "time a score, over that of one_segment_table",
             over(record, "one_segment_table"), {1.3, true, "x", ""});
-    } else if (name == "auroc_f16" || name == "auroc_bf16") {
+    } else if (name == "auroc_f16" || name == "auroc_bf16" || name.starts_with("conformal_")) {
       judge(record, "share of the copy bandwidth", record["share_of_copy"].get<double>(),
             {0.6, false, "x", ""});
     } else if (name == "auroc_f32_pinned" || name == "auroc_f16_pinned") {
