@@ -26,8 +26,8 @@ enum class SelftestState : u8 {
 };
 inline constexpr int kSelftestStates = 8;
 /// "rank tables", "rank summaries", "row sums", "tempered sums" (multiclass logits only), "pair
-/// sums" (multiclass of few rows), "conformal scores" and "conformal sets" (binary and multiclass
-/// of at most 5,000 rows, some of up to 7,000 classes), "bad scores".
+/// sums" (multiclass of few rows), "conformal scores" and "conformal sets" (binary and multiclass:
+/// all of few rows, some of up to 5,000 rows or 7,000 classes), "bad scores".
 std::string_view selftest_state_name(SelftestState state);
 
 struct SelftestOptions {
