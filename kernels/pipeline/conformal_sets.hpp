@@ -277,7 +277,7 @@ struct ConformalSetRows {
     });
   }
 
-  /// Reads the row; its masses are in place then, but for other threads.
+  /// Reads the row; of logits the bits of the softmax's terms stand where the masses will.
   template <class Block>
   CUPEL_HD CUPEL_INLINE RowScale read_row(Block& block, Shared& shared, i64 row,
                                           i64* masses) const {
@@ -292,7 +292,6 @@ struct ConformalSetRows {
       }
     });
     merge_row(block, scan, shared.scans, MergeLaneScans{});
-    double* const terms = reinterpret_cast<double*>(masses);
     block.each([&](int t) {
       if (t == 0 && scan[t].outside != 0) rows.count_outside();
       sum[t] = UnitSum{};
@@ -300,7 +299,7 @@ struct ConformalSetRows {
       for (i64 j = t; j < rows.classes; j += kThreads) {
         const double term = softmax_term(rows.value(row, j), scan[t].max + 0.0);
         sum[t].add(term);
-        terms[j] = term;
+        masses[j] = static_cast<i64>(bits_from_double(term));
       }
     });
     if (rows.has_softmax()) {
@@ -318,14 +317,15 @@ struct ConformalSetRows {
                                              const RowScale& scale, i64* masses) const {
     typename Block::template PerThread<RowPlace> places;
     const i64 label = rows.label(row);
-    const double* const terms = reinterpret_cast<const double*>(masses);
     block.each([&](int t) {
       places[t] = RowPlace{};
       const i64 of_label = rows.mass(row, label, scale);
       u32 zeros = 0;
       for (i64 j = t; j < rows.classes; j += kThreads) {
         const i64 mass =
-            rows.has_softmax() ? rows.mass_of_term(terms[j], scale) : rows.mass(row, j, scale);
+            rows.has_softmax()
+                ? rows.mass_of_term(double_from_bits(static_cast<u64>(masses[j])), scale)
+                : rows.mass(row, j, scale);
         masses[j] = mass;
         places[t].take(mass, j, of_label, label);
         if (mass == 0) {

@@ -272,7 +272,7 @@ void expect_equal(const Shape& shape, const SimOptions& options = {}, i64 batch_
 }
 
 // Both sides of every boundary between kernels and of their shared memory: threads a row (8, 64),
-// labels that are all placed (64), masses in shared memory (about 4,900).
+// labels that are all placed (64), masses in shared memory (about 4,600).
 TEST(SimConformal, ClassesAtTheEdges) {
   for (const i64 classes : {1, 2, 3, 8, 9, 31, 32, 33, 64, 65, 100, 127, 128, 129, 1000, 4096}) {
     for (const Values values :
