@@ -46,8 +46,7 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
-import golden_regression
-from golden import abstention, choosing, modes, selective
+from golden import abstention, choosing, intervals, modes, selective
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 MASS_UNIT = 2**40  # weights of the cases are multiples of 2^-40: masses are integers in this unit
@@ -1372,7 +1371,7 @@ def regression_lines(case):
             others = [r for r in own if not half or not r[half]]
             key = f"{metric}{text}{group}"
             try:
-                value = golden_regression.value_of(
+                value = intervals.value_of(
                     metric, fit, others, kept, lambda r: [r["text"][c] for c in named], quantile_rank, half is not None,
                     any("weight" == c.name for c in columns), **options,
                 )  # fmt: skip
@@ -1381,7 +1380,7 @@ def regression_lines(case):
                 else:
                     close = " rel=1e-13" if metric == "cwc" else ""
                     lines.append(f"{key} = {write_value(Fraction(value), close)}")
-            except golden_regression.Missing as reason:
+            except intervals.Missing as reason:
                 lines.append(f"{key} = undefined {reason}")
     return lines
 
@@ -2158,7 +2157,7 @@ def sets_by_modes():
 
 def regression():
     cases = [Case(name, description, metrics, columns, rows, "regression", options, error)
-             for name, description, metrics, columns, rows, options, error in golden_regression.cases()]  # fmt: skip
+             for name, description, metrics, columns, rows, options, error in intervals.cases()]  # fmt: skip
     few = "0 0.5 0.25 0.25 1\n1 0.25 0.5 0.25 1\n2 0.25 0.5 0.25 0"
     for name, metrics, error in (
         ("sets_of_residuals", "coverage(conformal=absolute)", "2 conformal=absolute of 'coverage' is a score of a regression task"),

@@ -55,8 +55,7 @@ void EvalArguments::declare(Arguments& arguments) {
                  "of multiclass logits: f64, or f32 (faster, to about 1e-6)");
   arguments.section("conformal sets and intervals (coverage, set_size, interval_width, ..)");
   arguments.list("--conformal", "S,..", request.conformal.scores,
-                 "lac, aps, raps, saps, topk, margin, with options: 'aps(mode=class)'; "
-                 "regression: absolute, cqr, ..");
+                 "lac, aps, .., with options: 'aps(mode=class)'; regression: absolute, ..");
   arguments.list("--alpha", "A,..", request.conformal.alphas, "shares that may be missed (0.1)");
   arguments.text("--quantile", "Q", request.conformal.quantile,
                  "exact, numpy_higher, mapie_cls, mapie_reg, puncc, crepes");

@@ -67,7 +67,10 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
     metrics = std::move(*both);
   }
   const auto makes_sets = [](const MetricSpec& spec) {
-    return spec.metric->scope() == MetricScope::kConformal && spec.options.has("conformal");
+    const std::vector<OptionSpec>& options = spec.metric->info().options;
+    return spec.metric->scope() == MetricScope::kConformal &&
+           std::any_of(options.begin(), options.end(),
+                       [](const OptionSpec& option) { return option.name == "conformal"; });
   };
   if (std::none_of(metrics.begin(), metrics.end(), makes_sets)) {
     return usage_error("--conformal, --alpha, --quantile and --empty are for metrics of sets",

@@ -97,6 +97,15 @@ TEST(WithConformal, CombinesWhatWasNotGiven) {
             "coverage:topk:0.3:exact:keep");
 }
 
+// An interval metric has no score unless it is given one, and is combined all the same.
+TEST(WithConformal, CombinesMetricsOfIntervals) {
+  EXPECT_EQ(
+      texts_of("interval_width,abstention_policy,mae",
+               {{"absolute", "cqr"}, {"0.1", "0.2"}, "", "argmax"}),
+      "interval_width:absolute:0.1:exact interval_width:absolute:0.2:exact "
+      "interval_width:cqr:0.1:exact interval_width:cqr:0.2:exact abstention_policy:exact mae");
+}
+
 // Scores with options of their own, cut at commas as the command line does.
 TEST(WithConformal, ScoresMayHaveOptions) {
   const auto specs = with_conformal(
