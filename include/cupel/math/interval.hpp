@@ -1,11 +1,13 @@
 // Conformal intervals of one row: its score as an integer key that orders like the score, and the
 // interval that a threshold makes of the row's columns. Covered means score key <= threshold key,
 // on the keys that calibration selected from, so that the two cannot disagree.
-//   absolute        |y - pred|                        Lei, G'Sell, Rinaldo, Tibshirani, Wasserman
-//   2018 normalized      |y - pred| / sigma                Papadopoulos, Gammerman, Vovk 2008 cqr
-//   max(lower - y, y - upper)         Romano, Patterson, Candes 2019 cqr_asymmetric  lower - y and
-//   y - upper, each with a threshold of its own given           cqr with the threshold 0: lower and
-//   upper as they are
+//   absolute        |y - pred|
+//   normalized      |y - pred| / sigma
+//   cqr             max(lower - y, y - upper)
+//   cqr_asymmetric  lower - y and y - upper, each with a threshold of its own
+//   given           cqr with the threshold 0: lower and upper as they are
+// References: Lei, G'Sell, Rinaldo, Tibshirani, Wasserman 2018; Papadopoulos, Gammerman, Vovk 2008;
+// Romano, Patterson, Candes 2019.
 // All in double with correctly rounded operations; inputs are finite and sigma > 0.
 #pragma once
 
