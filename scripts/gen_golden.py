@@ -2362,6 +2362,10 @@ def without_answer():
         Case("seeded_policy", "160 rows, five skewed classes, two groups: the choice is that of all", policies, "label:i64 probs[5]:f32 c:bool g:str",
              drawn(160, 5, lambda: f" {random.choice('aab')}"), "multiclass", f"{cal} --group g"),
     ]  # fmt: skip
+    rising = ",".join(f"abstention_policy(alpha_from=0.5,alpha_to=0.95,alpha_step=0.15,beta_from=0.3,beta_to=0.6,beta_step=0.1,single_weight={w},quantile={q})"
+                      for w in (0, 0.5, 2) for q in ("mapie_reg", "mapie_cls", "crepes", "puncc"))  # fmt: skip
+    cases.append(Case("policy_threshold_rises", "MAPIE's quantiles are infinite for a large alpha of few rows, not for a smaller one", rising, classes,
+                      [f"{n % 3} {(6 - n % 5) / 8} {(n % 5) / 8} 0.25 {int(n < 9)}" for n in range(24)], "multiclass", cal))  # fmt: skip
     ids = random.sample(range(10**9), 150)
     cases.append(Case("seeded_policy_apart", "150 rows of four classes, half of the calibration rows for tuning, by id", apart,
                       "label:i64 probs[4]:f64 c:bool id:i64", drawn(150, 4, lambda: f" {ids.pop()}"), "multiclass", cal))  # fmt: skip

@@ -42,6 +42,16 @@ void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
   arguments.list("--dtype", "X=bf16", dtypes, "column X holds bfloat16");
 }
 
+std::vector<std::string> input_paths(const EvalRequest& request) {
+  const ColumnRoles& roles = request.roles;
+  std::vector<std::string> paths = request.dumps;
+  paths.insert(paths.end(), roles.groups.begin(), roles.groups.end());
+  paths.insert(paths.end(), {roles.label, roles.score, roles.probs, roles.logits, roles.weight,
+                             roles.id, roles.embedding, roles.calibration, roles.pred, roles.sigma,
+                             roles.lower, roles.upper, roles.threshold, roles.loss, roles.lambdas});
+  return paths;
+}
+
 Result<void> ColumnArguments::apply(const Arguments& arguments, EvalRequest& request) const {
   if (arguments.given("--task")) {
     const std::vector<Task> tasks = {Task::kBinary, Task::kMulticlass, Task::kMultilabel,

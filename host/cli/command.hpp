@@ -45,6 +45,8 @@ struct ColumnArguments {
 };
 
 /// Takes the values of --dtype. Errors: kUsage.
+/// What a request may read: its dumps, and the values of options that may be files.
+std::vector<std::string> input_paths(const EvalRequest& request);
 Result<void> apply_dtypes(const std::vector<std::string>& dtypes, EvalRequest& request);
 /// The style for results on standard output (`to_file`: in a file), by terminal and NO_COLOR.
 ReportStyle output_style(bool to_file);

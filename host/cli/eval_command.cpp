@@ -133,11 +133,12 @@ Result<void> EvalArguments::apply(const Arguments& arguments) {
   request.device = *device;
   request.list_rows = arguments.given("--per-item");
   if (request.list_rows) {
-    if (per_item.empty() || per_item == "-" || per_item == output) {
+    const bool shared = !output.empty() && output != "-" && same_file(per_item, output);
+    if (per_item.empty() || per_item == "-" || shared) {
       return usage_error(fmt::format("--per-item '{}' is no file of its own", per_item),
                          "name a file that --output does not name");
     }
-    if (auto done = check_output_path(per_item); !done) return done.error();
+    if (auto done = check_output_path(per_item, "--per-item"); !done) return done.error();
   }
   if (!output.empty()) return check_output_path(output);
   return {};
@@ -173,6 +174,14 @@ int run_eval(const std::vector<std::string>& arguments) {
   auto dumps = expand_dump_arguments(eval.dumps);
   if (!dumps) return fail(dumps.error());
   eval.request.dumps = std::move(*dumps);
+  const std::vector<std::string> inputs = input_paths(eval.request);
+  if (!eval.output.empty()) {
+    if (auto free = check_no_input(eval.output, inputs); !free) return fail(free.error());
+  }
+  if (eval.request.list_rows) {
+    const auto free = check_no_input(eval.per_item, inputs, "--per-item");
+    if (!free) return fail(free.error());
+  }
 
   const auto report = evaluate_with_progress(eval.request, eval.quiet);
   if (!report) return fail(report.error());

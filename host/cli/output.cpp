@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <span>
 #include <utility>
 
@@ -136,14 +137,15 @@ int fail(const Error& error) {
   return static_cast<int>(error.code);
 }
 
-Result<void> check_output_path(const std::string& path) {
+Result<void> check_output_path(const std::string& path, std::string_view option) {
   const auto usage = [&](std::string what, std::string hint) -> Error {
     return {ErrorCode::kUsage, path, std::move(what), std::move(hint)};
   };
   if (path == kStandardOutput) return {};
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0) {
-    if (S_ISDIR(status.st_mode)) return usage("is a folder", "name a file for -o");
+    if (S_ISDIR(status.st_mode))
+      return usage("is a folder", fmt::format("name a file for {}", option));
     if (::access(path.c_str(), W_OK) != 0) return write_error(path, errno);
     if (!S_ISREG(status.st_mode)) return {};
   }
@@ -152,6 +154,32 @@ Result<void> check_output_path(const std::string& path) {
     return usage(fmt::format("there is no folder '{}'", folder), "create it first");
   }
   if (::access(folder.c_str(), W_OK | X_OK) != 0) return write_error(path, errno);
+  return {};
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat of_a {};
+  struct stat of_b {};
+  if (::stat(a.c_str(), &of_a) == 0 && ::stat(b.c_str(), &of_b) == 0) {
+    return of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+  }
+  std::error_code failed;
+  const auto path_a = std::filesystem::weakly_canonical(a, failed);
+  const auto path_b = std::filesystem::weakly_canonical(b, failed);
+  return !failed && path_a == path_b;
+}
+
+Result<void> check_no_input(const std::string& output, const std::vector<std::string>& inputs,
+                            std::string_view option) {
+  if (output == kStandardOutput) return {};
+  for (const std::string& input : inputs) {
+    struct stat status {};
+    const bool is_file = ::stat(input.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+    if (is_file && same_file(output, input)) {
+      return Error{ErrorCode::kUsage, output, "is an input, which would be replaced",
+                   fmt::format("name another file with {}", option)};
+    }
+  }
   return {};
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cupel/core/result.hpp"
 #include "cupel/io/file_sink.hpp"
@@ -18,7 +19,12 @@ int fail(const Error& error);
 
 /// Whether `path` can become a result file, asked before the work. Errors: kUsage where its folder
 /// does not exist or it is a folder; kInternal where it may not be written. Creates nothing.
-Result<void> check_output_path(const std::string& path);
+Result<void> check_output_path(const std::string& path, std::string_view option = "-o");
+/// Whether two paths are one file, or would be once they are written.
+bool same_file(const std::string& a, const std::string& b);
+/// Errors (kUsage): an output in the place of one of these files, some of which may be no files.
+Result<void> check_no_input(const std::string& output, const std::vector<std::string>& inputs,
+                            std::string_view option = "-o");
 
 /// Writes all of `text`; an empty path or "-" is standard output. A regular file is written beside
 /// its place and renamed into it; a device or pipe is written as it is. Errors: kInternal with the

@@ -198,23 +198,9 @@ Result<std::vector<std::string>> name_outputs(const SetsArguments& sets) {
     }
     names.push_back(std::move(name));
   }
-  const ColumnRoles& roles = sets.request.rows.roles;
-  std::vector<std::string> inputs = dumps;
-  inputs.insert(inputs.end(), roles.groups.begin(), roles.groups.end());
-  inputs.push_back(roles.weight);
-  inputs.insert(inputs.end(),
-                {roles.label, roles.score, roles.probs, roles.logits, roles.id, roles.calibration});
+  const std::vector<std::string> inputs = input_paths(sets.request.rows);
   for (const std::string& name : names) {
-    struct stat output {};
-    if (name == kStandardOutput || ::stat(name.c_str(), &output) != 0) continue;
-    for (const std::string& path : inputs) {
-      struct stat input {};
-      if (path.empty() || ::stat(path.c_str(), &input) != 0 || !S_ISREG(input.st_mode)) continue;
-      if (input.st_dev == output.st_dev && input.st_ino == output.st_ino) {
-        return Error{ErrorCode::kUsage, name, "is an input, which the sets would replace",
-                     "name another file with -o"};
-      }
-    }
+    if (auto done = check_no_input(name, inputs); !done) return done.error();
   }
   for (const std::string& name : names) {
     if (auto done = check_output_path(name); !done) return done.error();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <numeric>
 
 #include "cupel/math/counter_random.hpp"
 
@@ -50,7 +51,8 @@ ConformalThreshold threshold_at(const Buffer<i64>& sorted, QuantileRule rule, Fr
 }
 
 /// The decisions of every policy of a grid on the rows for tuning. A row is told by how many of the
-/// alphas give it a single answer, the first ones, since their thresholds fall.
+/// alphas give it a single answer: those with the largest thresholds, in whose order alphas count
+/// here (that of the alphas themselves, but for conventions that raise a threshold to infinity).
 class Grid {
  public:
   Grid(std::size_t alphas, std::size_t betas) : singles_(alphas + 1), rest_(betas, singles_) {}
@@ -177,10 +179,17 @@ class Chooser {
       }
       return thresholds;
     };
+    const std::vector<i64> predict = thresholds_of(query.alphas);
+    std::vector<std::size_t> order(predict.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return predict[a] > predict[b]; });
+    std::vector<std::size_t> place(order.size());  // [alpha] in this order
+    for (std::size_t i = 0; i < order.size(); ++i) place[order[i]] = i;
     // A set is empty where even the most probable label's score is above its threshold.
     std::vector<Buffer<u16>> single_alphas;  // [part][row]
     for (const RowsOfPart& rows : own_) single_alphas.emplace_back(rows.tunes.size(), u16{0});
-    auto done = visit_sets(own_, thresholds_of(query.alphas),
+    auto done = visit_sets(own_, predict,
                            [&](std::size_t part, std::size_t row, std::size_t, u32 set, i32) {
                              if (ConformalRowSets::size(set) != 0) ++single_alphas[part][row];
                            });
@@ -201,7 +210,7 @@ class Chooser {
     double least = 0;
     for (std::size_t a = 0; a < query.alphas.size(); ++a) {
       for (std::size_t b = 0; b < query.betas.size(); ++b) {
-        const AbstentionCounts counts = grid.counts(a, b);
+        const AbstentionCounts counts = grid.counts(place[a], b);
         const double cost = abstention_cost(counts, query.costs);
         if (found && !(cost < least)) continue;
         found = true;

@@ -614,6 +614,10 @@ class Computer {
     if (!states) return states.error();
     states_.push_back(fmt::format("{} selection{} among {} rows", queries.size(),
                                   queries.size() == 1 ? "" : "s", states->rows.size()));
+    if (request_.rows != nullptr && weighted()) {
+      return usage_error("--per-item lists what is selected, and of weighted rows nothing is",
+                         "evaluate a dump without a weight column");
+    }
     for (std::size_t q = 0; q < queries.size() && request_.rows != nullptr; ++q) {
       const auto first = std::find(query_of.begin(), query_of.end(), q);
       const auto entry = static_cast<std::size_t>(first - query_of.begin());

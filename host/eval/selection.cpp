@@ -132,7 +132,7 @@ class Selector {
       largest = std::max(largest, found.units[j]);
       auto& smallest = found.outcome.smallest_prediction;
       if (!query.optimized && (!smallest || found.predictions[j] < *smallest)) {
-        smallest = found.predictions[j];
+        smallest = found.predictions[j] + 0.0;  // of equal zeros the positive one, in any order
       }
     }
     if (found.outcome.selected != 0) {

@@ -56,12 +56,11 @@ Result<std::vector<MetricSpec>> with_conformal(std::vector<MetricSpec> metrics,
     }
   }
   if (metrics.empty()) {
-    const auto of_interval = [&](const std::string& score) {
-      return std::find(of_intervals.begin(), of_intervals.end(), score) != of_intervals.end();
+    const auto of_interval = [&](const NamedOptions& score) {
+      return std::find(of_intervals.begin(), of_intervals.end(), score.name) != of_intervals.end();
     };
-    const bool intervals = choices.scores.empty() ? task == Task::kRegression
-                                                  : std::all_of(choices.scores.begin(),
-                                                                choices.scores.end(), of_interval);
+    const bool intervals = scores.empty() ? task == Task::kRegression
+                                          : std::all_of(scores.begin(), scores.end(), of_interval);
     auto both = parse_metrics(intervals ? "coverage,interval_width" : "coverage,set_size");
     if (!both) return both.error();
     metrics = std::move(*both);

@@ -844,6 +844,41 @@ TEST_F(Cli, RowsOfSelectionsAreWritten) {
   EXPECT_EQ(run(no_selection).exit_code, 2);
 }
 
+// Would catch a command that destroys what it read, or one of its two files.
+TEST_F(Cli, NoFileIsWrittenOverAnInputOrTheOtherFile) {
+  write("in.csv", "score,label,c\n0.9,1,1\n0.2,0,1\n0.3,0,0\n0.8,1,0\n");
+  const std::vector<std::string> select{"eval", "in.csv",    "--calibration",
+                                        "c",    "--metrics", "selection_fdp(q=0.5)"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), select.begin(), select.end());
+    return run(more);
+  };
+  for (const std::string option : {"-o", "--per-item"}) {
+    const auto refused = with({option, "./in.csv"});
+    EXPECT_EQ(refused.exit_code, 2);
+    EXPECT_NE(refused.err.find("./in.csv: is an input, which would be replaced; name another file "
+                               "with " +
+                               option),
+              std::string::npos)
+        << refused.err;
+  }
+  EXPECT_EQ(with({"-o", "out.csv", "--per-item", "./out.csv"}).exit_code, 2);
+  write("weighted.csv", "score,label,c,weight\n0.9,1,1,1\n0.2,0,1,1\n0.3,0,0,1\n0.8,1,0,1\n");
+  const auto weighted = run({"eval", "weighted.csv", "--calibration", "c", "--metrics",
+                             "selection_fdp(q=0.5)", "--per-item", "rows.csv"});
+  EXPECT_EQ(weighted.exit_code, 2);
+  EXPECT_NE(weighted.err.find("of weighted rows nothing is"), std::string::npos) << weighted.err;
+}
+
+// Would catch names of scores that are compared together with their options.
+TEST_F(Cli, ScoresOfIntervalsMayHaveOptions) {
+  write("r.csv", "y,pred,c,g\n1.5,1.25,1,a\n2,2.5,1,b\n3,2.5,0,a\n4,4.5,0,b\n");
+  const auto found = run({"eval", "r.csv", "--calibration", "c", "--group", "g", "--conformal",
+                          "absolute(mode=group,alpha=0.5)", "--format", "csv", "-q"});
+  EXPECT_EQ(found.exit_code, 0) << found.err;
+  EXPECT_NE(found.out.find("interval_width"), std::string::npos) << found.out;
+}
+
 TEST_F(Cli, SignalsEndItWithTheirCode) {
   const std::vector<std::string> before = files();
   for (const int signal : {SIGINT, SIGTERM}) {

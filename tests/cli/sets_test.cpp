@@ -206,10 +206,10 @@ TEST_F(SetsCli, MistakesAreFoundBeforeTheWork) {
           "a bitmask has no place for the p-values of its labels; give --p-values plain:all, or "
           "--layout csr");
   refused({"-o", "d.csv"},
-          "d.csv: is an input, which the sets would replace; name another file with -o");
+          "d.csv: is an input, which would be replaced; name another file with -o");
   fs::create_symlink("cal.csv", path("link.csv"));
   refused({"-o", "link.csv"},
-          "link.csv: is an input, which the sets would replace; name another file with -o");
+          "link.csv: is an input, which would be replaced; name another file with -o");
   fs::remove(path("link.csv"));
   refused({"-o", "no/such/x.npz"}, "no/such/x.npz: there is no folder 'no/such'; create it first");
   refused({"-o", "x.npz", "--conformal", "rasp"},
