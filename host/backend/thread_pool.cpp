@@ -4,25 +4,32 @@
 
 #include <algorithm>
 #include <exception>
+#include <system_error>
 
 namespace cupel {
 
 ThreadPool::ThreadPool(int threads) {
-  for (int worker = 1; worker < threads; ++worker) {
-    workers_.emplace_back([this, worker] {
-      u64 seen = 0;
-      std::unique_lock lock(mutex_);
-      while (true) {
-        wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
-        if (stopping_) return;
-        seen = generation_;
-        Round& round = *round_;
-        lock.unlock();
-        work(worker, round);
-        lock.lock();
-        if (--busy_ == 0) done_.notify_all();
-      }
-    });
+  try {
+    for (int worker = 1; worker < threads; ++worker) {
+      workers_.emplace_back([this, worker] { serve(worker); });
+    }
+  } catch (const std::system_error&) {
+    // A limit of processes or memory: the threads that there are do all the work.
+  }
+}
+
+void ThreadPool::serve(int worker) {
+  u64 seen = 0;
+  std::unique_lock lock(mutex_);
+  while (true) {
+    wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+    if (stopping_) return;
+    seen = generation_;
+    Round& round = *round_;
+    lock.unlock();
+    work(worker, round);
+    lock.lock();
+    if (--busy_ == 0) done_.notify_all();
   }
 }
 

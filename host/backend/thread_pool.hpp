@@ -16,7 +16,7 @@ namespace cupel {
 
 class ThreadPool {
  public:
-  /// `threads` >= 1 workers, the calling thread among them.
+  /// `threads` >= 1 workers, the calling thread among them; fewer where no more can be made.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -36,6 +36,7 @@ class ThreadPool {
     std::atomic<i64> next{0};
     std::exception_ptr failure;
   };
+  void serve(int worker);
   void work(int worker, Round& round);
 
   std::mutex mutex_;

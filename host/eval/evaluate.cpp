@@ -17,6 +17,9 @@
 namespace cupel {
 namespace {
 
+/// On a thread of its own, or, where none can be made, once it is waited for.
+constexpr std::launch kBeside = std::launch::async | std::launch::deferred;
+
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
@@ -217,10 +220,9 @@ class Evaluator {
     i64 first_row = 0;
     for (OpenDump& one : opened) {
       const bool probabilities = need_probabilities(metrics_of(one.binding.task), one.binding);
-      auto prepared =
-          prepare_table(one.binding, request_, first_row, *backend_, probabilities, [&] {
-            verified.push_back(std::async(std::launch::async, [&one] { return verify(one); }));
-          });
+      auto prepared = prepare_table(
+          one.binding, request_, first_row, *backend_, probabilities,
+          [&] { verified.push_back(std::async(kBeside, [&one] { return verify(one); })); });
       first_row += one.binding.rows;
       if (!prepared) {
         outcome = prepared.error();

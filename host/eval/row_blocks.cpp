@@ -9,6 +9,9 @@
 namespace cupel {
 namespace {
 
+/// On a thread of its own, or, where none can be made, once it is waited for.
+constexpr std::launch kBeside = std::launch::async | std::launch::deferred;
+
 constexpr i64 kBlockBytes = i64{16} << 20;
 constexpr i64 kThreadBytes = i64{2} << 20;
 /// Of rows of one score, whose labels, cells and sets take more than they do.
@@ -55,7 +58,7 @@ Result<void> RowBlocks::load() {
   if (!columns) return columns.error();
   columns_ = std::move(*columns);
   loaded_ = true;
-  verified_ = std::async(std::launch::async, [this] { return verify_files(); });
+  verified_ = std::async(kBeside, [this] { return verify_files(); });
   return {};
 }
 

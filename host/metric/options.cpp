@@ -81,7 +81,7 @@ Result<std::string> checked_value(std::string_view metric, const OptionSpec& spe
                                   spec.open ? ", neither of them" : ""));
       }
       if (spec.minimum >= 0) {
-        if (auto exact = parse_decimal(text); !exact) return refuse(exact.error().what);
+        if (!parse_decimal(text)) return refuse("a decimal with at most 18 digits");
       }
       return text;
     }

@@ -100,9 +100,12 @@ Result<ConformalQuery> query_of(std::string_view metric, const Options& options,
     if (static_cast<u128>(lambda.num) * static_cast<u128>(std::max<i64>(1, classes)) >
         static_cast<u128>(lambda.den) * static_cast<u128>(kMostPenalty)) {
       return usage_error(
-          fmt::format("lambda={} of '{}' is too large for {} classes", options.text("lambda"),
-                      metric, classes),
-          fmt::format("lambda times the classes has to be at most {}", kMostPenalty));
+          fmt::format("lambda={:.6g} of conformal={} is too large for {} classes",
+                      exact::to_double(exact::rational(lambda)), options.text("conformal"),
+                      classes),
+          fmt::format("lambda times the classes may be {} at most: give lambda={:.3g} or less",
+                      kMostPenalty,
+                      static_cast<double>(kMostPenalty) / static_cast<double>(classes) * 0.999));
     }
     // To the nearest 2^-48, once.
     const u128 twice = (static_cast<u128>(lambda.num) << (kConformalBits + 1)) / lambda.den;

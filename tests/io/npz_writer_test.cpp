@@ -98,6 +98,27 @@ TEST_F(NpzWriterTest, ColumnsGrowTogetherAndReadBack) {
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_), fs::directory_iterator{}), 1);
 }
 
+// Would catch a checksum that begins anew at a block without rows.
+TEST_F(NpzWriterTest, EmptyBlocksChangeNothing) {
+  FileSink sink(descriptor_, path_, folder_.string());
+  NpzWriter npz(sink);
+  const auto rows = npz.column("rows", DType::kI64);
+  const auto bits = npz.column("bits", DType::kU8, 2);
+  ASSERT_TRUE(rows.ok() && bits.ok());
+  const i64 row[] = {7, 8};
+  const u8 bit[] = {1, 2, 3, 4};
+  for (int block = 0; block < 3; ++block) {
+    const bool empty = block != 1;
+    ASSERT_TRUE(npz.append(*rows, std::span<const i64>(row, empty ? 0 : 2)).ok());
+    ASSERT_TRUE(npz.append(*rows, std::span<const i64>()).ok());
+    ASSERT_TRUE(npz.append(*bits, std::span<const u8>(bit, empty ? 0 : 4)).ok());
+    ASSERT_TRUE(npz.append(*bits, std::span<const u8>()).ok());
+  }
+  ASSERT_TRUE(npz.finish().ok());
+  EXPECT_EQ(numbers("rows"), (std::vector<double>{7, 8}));
+  EXPECT_EQ(numbers("bits"), (std::vector<double>{1, 2, 3, 4}));
+}
+
 TEST_F(NpzWriterTest, NoRowsAtAll) {
   FileSink sink(descriptor_, path_, folder_.string());
   NpzWriter npz(sink);
