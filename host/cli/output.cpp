@@ -175,9 +175,15 @@ bool same_file(const std::string& a, const std::string& b) {
   if (::stat(a.c_str(), &of_a) == 0 && ::stat(b.c_str(), &of_b) == 0) {
     return of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
   }
+  // One of them is not there: as it would be called, beginning at the root.
   std::error_code failed;
-  const auto path_a = std::filesystem::weakly_canonical(destination_of(a), failed);
-  const auto path_b = std::filesystem::weakly_canonical(destination_of(b), failed);
+  const auto place_of = [&](const std::string& path) {
+    const std::filesystem::path whole = std::filesystem::absolute(destination_of(path), failed);
+    return failed ? whole : std::filesystem::weakly_canonical(whole, failed);
+  };
+  const auto path_a = place_of(a);
+  if (failed) return false;
+  const auto path_b = place_of(b);
   return !failed && path_a == path_b;
 }
 

@@ -292,7 +292,8 @@ int run_sets(const std::vector<std::string>& arguments) {
     if (!failed) written.push_back((*outputs)[i]);
   }
   if (!sets.quiet) {
-    if (!report->fallback.empty()) say("no GPU is used: " + report->fallback);
+    const bool made = !report->results.empty();
+    if (made && !report->fallback.empty()) say("no GPU is used: " + report->fallback);
     for (const std::string& warning : report->warnings) say("warning: " + warning);
   }
   say_distinct(report->failures);

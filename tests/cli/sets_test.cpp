@@ -275,8 +275,11 @@ TEST_F(SetsCli, OneRowIsNoRows) {
 
 TEST_F(SetsCli, GroupsAreNamedByColumn) {
   write("g.csv", "score,label,cal,sex\n0.8,1,1,f\n0.7,1,1,\n0.9,1,0,f\n0.5,0,0,m\n");
-  const Ended done = run({"sets", "g.csv", "--calibration", "cal", "--conformal", "lac(mode=group)",
-                          "--group", "sex", "--alpha", "0.5", "--backend", "cpu", "-o", "g.npz"});
+  std::vector<std::string> words = {
+      "sets",    "g.csv", "--calibration", "cal", "--conformal", "lac(mode=group)",
+      "--group", "sex",   "--alpha",       "0.5", "--backend",   "cpu",
+      "-o",      "g.npz"};
+  const Ended done = run(words);
   EXPECT_EQ(done.exit_code, 0) << done.err;
   EXPECT_NE(
       done.err.find("warning: g.csv: 1 of 2 rows are in groups without a calibration row, and "
@@ -286,9 +289,12 @@ TEST_F(SetsCli, GroupsAreNamedByColumn) {
   EXPECT_NE(done.err.find("2 calibration rows (cal); 1 row of groups without one\n"),
             std::string::npos)
       << done.err;
-  EXPECT_NE(read("g.npz").find("\"groups\":[{\"sex\":null},{\"sex\":\"f\"}],"
-                               "\"unseen_group_rows\":1,"),
-            std::string::npos);
+  words.push_back("--json");
+  const Ended told = run(words);
+  EXPECT_NE(told.out.find("\"groups\":[{\"sex\":null},{\"sex\":\"f\"}],"
+                          "\"unseen_group_rows\":1,"),
+            std::string::npos)
+      << told.out;
 }
 
 TEST_F(SetsCli, OutputsNeverReplaceAList) {
@@ -310,6 +316,11 @@ TEST_F(SetsCli, ALinkToNothingIsFollowed) {
   EXPECT_EQ(done.exit_code, 0) << done.err;
   EXPECT_TRUE(fs::is_symlink(path("link.csv")));
   EXPECT_EQ(read("to/there.csv"), "row,labels\n0,1\n1,\n2,\n3,0\n");
+  // Nor are two outputs one file by way of it.
+  fs::remove(path("to/there.csv"));
+  expect_refusal(run({"eval", "a.csv", "-o", "link.csv", "--per-item", "to/there.csv"}), 2,
+                 "--per-item 'to/there.csv' is no file of its own; name a file that --output does "
+                 "not name");
   fs::create_symlink("no/such.csv", path("lost.csv"));
   expect_refusal(run(call({"-o", "lost.csv"})), 2,
                  "lost.csv: there is no folder './no'; create it first");
