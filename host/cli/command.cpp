@@ -42,9 +42,13 @@ void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
   arguments.list("--dtype", "X=bf16", dtypes, "column X holds bfloat16");
 }
 
-std::vector<std::string> input_paths(const EvalRequest& request) {
+std::vector<std::string> input_paths(const EvalRequest& request,
+                                     const std::vector<std::string>& arguments) {
   const ColumnRoles& roles = request.roles;
   std::vector<std::string> paths = request.dumps;
+  for (const std::string& argument : arguments) {
+    if (argument.starts_with('@')) paths.push_back(argument.substr(1));
+  }
   paths.insert(paths.end(), roles.groups.begin(), roles.groups.end());
   paths.insert(paths.end(), {roles.label, roles.score, roles.probs, roles.logits, roles.weight,
                              roles.id, roles.embedding, roles.calibration, roles.pred, roles.sigma,

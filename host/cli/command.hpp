@@ -44,9 +44,11 @@ struct ColumnArguments {
   Result<void> apply(const Arguments& arguments, EvalRequest& request) const;
 };
 
+/// What a request may read: its dumps, the lists in `arguments` that name them (@list), and the
+/// values of options that may be files.
+std::vector<std::string> input_paths(const EvalRequest& request,
+                                     const std::vector<std::string>& arguments);
 /// Takes the values of --dtype. Errors: kUsage.
-/// What a request may read: its dumps, and the values of options that may be files.
-std::vector<std::string> input_paths(const EvalRequest& request);
 Result<void> apply_dtypes(const std::vector<std::string>& dtypes, EvalRequest& request);
 /// The style for results on standard output (`to_file`: in a file), by terminal and NO_COLOR.
 ReportStyle output_style(bool to_file);

@@ -174,7 +174,7 @@ int run_eval(const std::vector<std::string>& arguments) {
   auto dumps = expand_dump_arguments(eval.dumps);
   if (!dumps) return fail(dumps.error());
   eval.request.dumps = std::move(*dumps);
-  const std::vector<std::string> inputs = input_paths(eval.request);
+  const std::vector<std::string> inputs = input_paths(eval.request, eval.dumps);
   if (!eval.output.empty()) {
     if (auto free = check_no_input(eval.output, inputs); !free) return fail(free.error());
   }

@@ -73,10 +73,20 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// The file that `path` names, through symbolic links: a rename must not replace the link.
+/// The file that `path` names, through symbolic links, also where it is not there yet: a rename
+/// must not replace the link.
 std::string destination_of(const std::string& path) {
-  char resolved[PATH_MAX];
-  return ::realpath(path.c_str(), resolved) == nullptr ? path : std::string(resolved);
+  constexpr int kMostLinks = 40;  // as the system has it
+  char target[PATH_MAX];
+  std::string place = path;
+  for (int followed = 0; followed < kMostLinks; ++followed) {
+    if (::realpath(place.c_str(), target) != nullptr) return target;
+    const ssize_t size = ::readlink(place.c_str(), target, sizeof target);
+    if (size <= 0) return place;
+    const std::string next(target, static_cast<std::size_t>(size));
+    place = next.starts_with('/') ? next : fmt::format("{}/{}", folder_of(place), next);
+  }
+  return path;
 }
 
 /// Creates the temporary file in a folder; a descriptor, or minus the errno.
@@ -148,6 +158,8 @@ Result<void> check_output_path(const std::string& path, std::string_view option)
       return usage("is a folder", fmt::format("name a file for {}", option));
     if (::access(path.c_str(), W_OK) != 0) return write_error(path, errno);
     if (!S_ISREG(status.st_mode)) return {};
+  } else if (errno == ELOOP) {
+    return write_error(path, errno);
   }
   const std::string folder = folder_of(destination_of(path));
   if (::stat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
@@ -163,9 +175,15 @@ bool same_file(const std::string& a, const std::string& b) {
   if (::stat(a.c_str(), &of_a) == 0 && ::stat(b.c_str(), &of_b) == 0) {
     return of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
   }
+  // One of them is not there: as it would be called, beginning at the root.
   std::error_code failed;
-  const auto path_a = std::filesystem::weakly_canonical(a, failed);
-  const auto path_b = std::filesystem::weakly_canonical(b, failed);
+  const auto place_of = [&](const std::string& path) {
+    const std::filesystem::path whole = std::filesystem::absolute(destination_of(path), failed);
+    return failed ? whole : std::filesystem::weakly_canonical(whole, failed);
+  };
+  const auto path_a = place_of(a);
+  if (failed) return false;
+  const auto path_b = place_of(b);
   return !failed && path_a == path_b;
 }
 

@@ -183,11 +183,14 @@ Result<std::vector<std::string>> name_outputs(const SetsArguments& sets) {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < count; ++i) {
     std::string name = sets.output;
-    if (const std::size_t at = name.find(kStem); at != std::string::npos) {
-      name.replace(at, kStem.size(), stem_of(dumps[i]));
-    } else if (count > 1) {
+    const std::string stem = stem_of(dumps[i]);
+    std::size_t at = name.find(kStem);
+    if (at == std::string::npos && count > 1) {
       return usage_error(fmt::format("-o {} is one file for {} dumps", sets.output, count),
                          "write {stem} for the name of each, or make them one with --pool");
+    }
+    for (; at != std::string::npos; at = name.find(kStem, at + stem.size())) {
+      name.replace(at, kStem.size(), stem);
     }
     const auto same = std::find(names.begin(), names.end(), name);
     if (same != names.end()) {
@@ -198,7 +201,7 @@ Result<std::vector<std::string>> name_outputs(const SetsArguments& sets) {
     }
     names.push_back(std::move(name));
   }
-  const std::vector<std::string> inputs = input_paths(sets.request.rows);
+  const std::vector<std::string> inputs = input_paths(sets.request.rows, sets.dumps);
   for (const std::string& name : names) {
     if (auto done = check_no_input(name, inputs); !done) return done.error();
   }
@@ -248,6 +251,18 @@ Result<SetsReport> make_with_progress(const SetsArguments& sets,
       [&](const EvalProgress& now) { progress.update(now); });
 }
 
+/// A calibration file that fails does so for every dump, and is told once.
+void say_distinct(std::vector<EvalFailure> failures) {
+  std::vector<std::string> said;
+  std::erase_if(failures, [&](const EvalFailure& failure) {
+    const std::string text = failure.error.text();
+    if (std::find(said.begin(), said.end(), text) != said.end()) return true;
+    said.push_back(text);
+    return false;
+  });
+  say_failures(failures);
+}
+
 }  // namespace
 
 int run_sets(const std::vector<std::string>& arguments) {
@@ -277,10 +292,12 @@ int run_sets(const std::vector<std::string>& arguments) {
     if (!failed) written.push_back((*outputs)[i]);
   }
   if (!sets.quiet) {
-    if (!report->fallback.empty()) say("no GPU is used: " + report->fallback);
+    const bool made = !report->results.empty();
+    if (made && !report->fallback.empty()) say("no GPU is used: " + report->fallback);
     for (const std::string& warning : report->warnings) say("warning: " + warning);
   }
-  say_failures(report->failures);
+  say_distinct(report->failures);
+  if (report->results.empty()) return static_cast<int>(report->failures.front().error.code);
   if (sets.json) {
     const int shown = show(render_sets(*report, written, program_version()));
     if (shown != kExitOk) return shown;

@@ -262,7 +262,8 @@ ThresholdSpread spread_of(std::vector<i64> thresholds) {
   return spread;
 }
 
-/// Group values of a combination by column; null where they are unknown.
+}  // namespace
+
 Detail named_combination(const CellKey& key, const std::vector<std::string>& columns) {
   Detail::Object name;
   for (std::size_t c = 0; c < columns.size(); ++c) {
@@ -270,8 +271,6 @@ Detail named_combination(const CellKey& key, const std::vector<std::string>& col
   }
   return name;
 }
-
-}  // namespace
 
 Result<CalibrationThresholds> find_thresholds(std::span<const ConformalRows> calibration,
                                               u32 combinations,

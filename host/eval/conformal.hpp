@@ -76,6 +76,9 @@ Result<ConformalStates> conformal_states(std::span<const PreparedTable> parts,
                                          std::span<const ConformalQuery> queries, Backend& backend,
                                          int threads);
 
+/// Group values of a combination by column; null where they are unknown.
+Detail named_combination(const CellKey& key, const std::vector<std::string>& columns);
+
 /// What a metric is told of the thresholds of one query in a scope: `cells` are all of the scope's,
 /// and `everyone` says that it is of no group. `columns` are those of the keys.
 ConformalThreshold threshold_of(const ConformalStates& states, std::size_t query,

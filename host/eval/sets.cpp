@@ -8,6 +8,7 @@
 #include <future>
 #include <limits>
 #include <map>
+#include <optional>
 
 #include "backend/conformal_labels.hpp"
 #include "backend/thread_pool.hpp"
@@ -17,6 +18,7 @@
 #include "eval/prepare.hpp"
 #include "eval/roles.hpp"
 #include "eval/row_blocks.hpp"
+#include "metric/split_list.hpp"
 
 namespace cupel {
 namespace {
@@ -26,10 +28,59 @@ namespace {
 constexpr i64 kCalibrationFirst = i64{1} << 62;
 constexpr std::string_view kMetric = "set_size";
 
+/// The error of a metric, which nobody named: the score that was is named instead.
+Error in_words_of(const SetsRequest& request, Error error) {
+  const std::string said = fmt::format("'{}'", kMetric);
+  const std::string name = request.conformal.substr(0, request.conformal.find('('));
+  for (std::string* text : {&error.what, &error.hint}) {
+    std::size_t at = text->find(said);
+    for (; at != std::string::npos; at = text->find(said, at)) {
+      text->replace(at, said.size(), fmt::format("'{}'", name));
+    }
+  }
+  return error;
+}
+
+/// The scores that there are sets of.
+std::vector<std::string> set_scores() {
+  const auto metric = parse_metrics(kMetric);
+  CUPEL_ASSERT(metric.ok());
+  for (const OptionSpec& option : metric->front().metric->info().options) {
+    if (option.name == "conformal") return {option.choices.begin(), option.choices.end()};
+  }
+  return {};
+}
+
+/// Whether --conformal is one score, of labels.
+Result<void> check_score(const std::string& conformal, const std::string& name) {
+  const auto list = split_list(conformal);
+  if (list && list->size() > 1) {
+    return usage_error(fmt::format("--conformal '{}' is {} scores, and a set file has the sets of "
+                                   "one",
+                                   conformal, list->size()),
+                       "call cupel sets for each, with an -o of its own");
+  }
+  const std::vector<std::string> known = set_scores();
+  if (std::find(known.begin(), known.end(), name) != known.end()) return {};
+  const std::string one_of = fmt::format("one of {}", fmt::join(known, ", "));
+  if (with_conformal({}, {{name}, {}, {}, {}}).ok()) {
+    return usage_error(fmt::format("--conformal '{}' is a score of a regression task, and sets are "
+                                   "of labels",
+                                   name),
+                       one_of);
+  }
+  const auto near = nearest_name(name, known);
+  return near
+             ? usage_error(fmt::format("unknown --conformal '{}', did you mean '{}'?", name, *near))
+             : usage_error(fmt::format("unknown --conformal '{}'", name), one_of);
+}
+
 /// The metric of sets with the options of one alpha.
 Result<MetricSpec> spec_of(const SetsRequest& request, const std::string& alpha) {
   const std::size_t open = request.conformal.find('(');
   const std::string name = request.conformal.substr(0, open);
+  // The words first, so that a slip is explained by the names that there are.
+  if (auto fine = check_score(request.conformal, name); !fine) return fine.error();
   std::string more;
   if (open != std::string::npos) {
     if (!request.conformal.ends_with(')')) {
@@ -37,29 +88,26 @@ Result<MetricSpec> spec_of(const SetsRequest& request, const std::string& alpha)
     }
     more = request.conformal.substr(open + 1, request.conformal.size() - open - 2);
   }
-  // The words first, so that a slip is explained by the names that there are.
-  auto known = with_conformal({}, {{name}, {alpha}, request.quantile, request.empty});
-  if (!known) return known.error();
+  // As are slips of these.
+  auto known =
+      with_conformal(*parse_metrics(kMetric), {{name}, {alpha}, request.quantile, request.empty});
+  if (!known) return in_words_of(request, known.error());
   std::string text = fmt::format("{}(conformal={},alpha={}", kMetric, name, alpha);
   if (!request.quantile.empty()) text += ",quantile=" + request.quantile;
   if (!request.empty.empty()) text += ",empty=" + request.empty;
   if (!more.empty()) text += "," + more;
   auto specs = parse_metrics(text + ")");
   if (specs) return specs->front();
-  Error error = specs.error();
-  const std::string said = fmt::format("'{}'", kMetric);
-  if (const std::size_t at = error.what.find(said); at != std::string::npos) {
-    error.what.replace(at, said.size(), fmt::format("'{}'", name));
-  }
-  return error;
+  return in_words_of(request, specs.error());
 }
 
-Result<ConformalQuery> query_of(const MetricSpec& spec, const Binding& shape, u64 seed) {
+Result<ConformalQuery> query_of(const SetsRequest& request, const MetricSpec& spec,
+                                const Binding& shape) {
   auto needs = spec.metric->needs(spec.options, shape.task, shape.classes, shape.logits);
-  if (!needs) return needs.error();
+  if (!needs) return in_words_of(request, needs.error());
   CUPEL_ASSERT(needs->conformal.has_value());
   ConformalQuery query = *needs->conformal;
-  query.set_seed(seed);
+  query.set_seed(request.rows.seed);
   return query;
 }
 
@@ -157,11 +205,14 @@ class SetsMaker {
       }
       ++now_.dumps_done;
       if (done.ok()) continue;
-      if (done.error().code != ErrorCode::kInput || groups.size() == 1) return done.error();
-      report_.failures.push_back({group.front(), done.error()});
+      Error error = done.error();
+      // Options may fit one dump and not another; a backend or a disk that fails does so for all.
+      const bool of_dump = error.code == ErrorCode::kInput || error.code == ErrorCode::kUsage;
+      if (!of_dump || groups.size() == 1) return error;
+      if (error.where.empty()) error.where = dump_name(group);
+      report_.failures.push_back({group.front(), std::move(error)});
     }
     tell();
-    if (report_.failures.size() == groups.size()) return report_.failures.front().error;
     const BackendInfo info = backend_->info();
     report_.backend = info.name;
     report_.device = info.device;
@@ -204,7 +255,7 @@ class SetsMaker {
     }
     Binding shape;
     shape.task = Task::kMulticlass;
-    auto query = query_of(specs_.front(), shape, request_.rows.seed);
+    auto query = query_of(request_, specs_.front(), shape);
     if (!query) return query.error();
     draws_ = query->draws() || request_.p_values == PValues::kSmoothed;
     mode_ = query->mode;
@@ -242,18 +293,38 @@ class SetsMaker {
     return fmt::format("{} (+{} more)", paths.front(), paths.size() - 1);
   }
 
-  /// Whether --calibration names another dump: a file of several arrays, and no array of this one.
+  /// Whether --calibration names another dump, and not a column: no array of this one, but a file
+  /// of several, or of one that can only be scores.
   Result<bool> is_calibration_dump(const Dump& dump) const {
-    const std::string& name = request_.rows.roles.calibration;
+    const ColumnRoles& roles = request_.rows.roles;
+    const std::string& name = roles.calibration;
     if (is_fraction(name)) return false;
-    for (const ArrayInfo& info : dump.arrays()) {
-      if (info.name == name) return false;
-    }
+    std::vector<std::string> names;
+    for (const ArrayInfo& info : dump.arrays()) names.push_back(info.name);
+    if (std::find(names.begin(), names.end(), name) != names.end()) return false;
     struct stat status = {};
-    if (::stat(name.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
+    if (::stat(name.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) {
+      const auto near = nearest_name(name, names);
+      return input_error(
+          dump.path(),
+          fmt::format("no column or file '{}' for --calibration{}", name,
+                      near ? fmt::format(", did you mean '{}'?", *near) : std::string()),
+          "it has " + list_arrays(dump));
+    }
     auto file = open_dump(name, {request_.rows.bfloat16_columns, true});
     if (!file) return file.error();
-    return (*file)->arrays().size() != 1;
+    // Text of any kind can be read as a column.
+    if (name.ends_with(".npz") && (*file)->format() != "npz") {
+      return input_error(name, "is not a zip, as an npz is",
+                         fmt::format("it looks like {}", (*file)->format()));
+    }
+    if ((*file)->arrays().size() != 1) return true;
+    const ArrayInfo& only = (*file)->arrays().front();
+    const auto is = [&](const std::string& column, std::string_view role) {
+      return column.empty() ? usual_role(only.name) == role : only.name == column;
+    };
+    return only.shape.size() > 1 || is(roles.score, "score") || is(roles.probs, "probs") ||
+           is(roles.logits, "logits");
   }
 
   /// Opens the files of a table, but for the first, which is. `first_row` is the position of its
@@ -360,10 +431,14 @@ class SetsMaker {
     return request_.rows.threads > 0 ? request_.rows.threads : available_threads();
   }
 
-  /// Reads the calibration file, once for all dumps.
-  Result<void> read_calibration(const Binding& shape) {
+  /// Reads the calibration file, once for all dumps: what is found does not depend on them.
+  Result<void> read_calibration() {
+    if (!calibration_read_) calibration_read_ = load_calibration();
+    return *calibration_read_;
+  }
+
+  Result<void> load_calibration() {
     const std::string& file = request_.rows.roles.calibration;
-    if (calibration_ && calibration_->path == file) return {};
     EvalRequest request = request_.rows;
     request.roles.calibration.clear();
     request.draws = draws_;
@@ -371,18 +446,16 @@ class SetsMaker {
     if (!dump) return dump.error();
     auto table = open(std::move(*dump), {file}, request, kCalibrationFirst);
     if (!table) return table.error();
-    auto query = query_of(specs_.front(), shape, request_.rows.seed);
-    if (!query) return query.error();
+    auto query = query_of(request_, specs_.front(), table->shape());
+    if (!query) return Error{query.error().code, file, query.error().what, query.error().hint};
     auto own = std::make_unique<CalibrationFile>();
     own->path = file;
     own->task = table->shape().task;
     own->classes = table->shape().classes;
     own->logits = table->shape().logits;
-    if (own->task == shape.task && own->classes == shape.classes) {
-      auto done =
-          finish({file}, *table, score(*table, request, query->rule, true, own->rows), own->inputs);
-      if (!done) return done;
-    }
+    auto done =
+        finish({file}, *table, score(*table, request, query->rule, true, own->rows), own->inputs);
+    if (!done) return done;
     calibration_ = std::move(own);
     return {};
   }
@@ -437,6 +510,17 @@ class SetsMaker {
                            calibration_->inputs.end());
     }
     if (auto done = sink_->end(result); !done) return done;
+    if (result.rows == 0) {
+      warn(paths, table->rows == 0 ? "has no rows"
+                  : *from_file     ? "no row is left to make a set for"
+                               : "no row has a set: none is left besides those for calibration");
+    }
+    if (const i64 unseen = result.unseen_group_rows; unseen != 0) {
+      warn(paths, fmt::format("{} of {} row{} in groups without a calibration row, and {} every "
+                              "label",
+                              unseen, result.rows, result.rows == 1 ? " is" : "s are",
+                              unseen == 1 ? "its set has" : "their sets have"));
+    }
     report_.results.push_back(std::move(result));
     return {};
   }
@@ -451,11 +535,11 @@ class SetsMaker {
     result.p_values = request_.p_values;
     result.all_p_values = request_.p_values != PValues::kNone && request_.all_p_values;
     result.seed = request_.rows.seed;
-    auto query = query_of(specs_.front(), shape, request_.rows.seed);
+    auto query = query_of(request_, specs_.front(), shape);
     if (!query) return query.error();
     CalibrationRows own;
     if (from_file) {
-      if (auto done = read_calibration(shape); !done) return done;
+      if (auto done = read_calibration(); !done) return done;
       const CalibrationFile& file = *calibration_;
       if (file.task != shape.task || file.classes != shape.classes || file.logits != shape.logits) {
         return input_error(
@@ -494,7 +578,7 @@ class SetsMaker {
     const auto combinations = static_cast<u32>(calibration.numbers.size());
     std::vector<ConformalQuery> queries;
     for (const MetricSpec& spec : specs_) {
-      auto query = query_of(spec, shape, request_.rows.seed);
+      auto query = query_of(request_, spec, shape);
       if (!query) return query.error();
       queries.push_back(*query);
     }
@@ -519,9 +603,13 @@ class SetsMaker {
       return input_error(result.calibration, "no calibration row has weight",
                          "mode=weighted takes the likelihood ratio of each row");
     }
-    result.groups.resize(mode_ == ConformalMode::kGroup ? combinations : 0);
-    for (const auto& [key, number] : calibration.numbers) {
-      if (mode_ == ConformalMode::kGroup) result.groups[number] = name_of(key);
+    // Told by their values, whichever row came first.
+    std::vector<std::size_t> groups;
+    if (mode_ == ConformalMode::kGroup) {
+      for (const auto& [key, number] : calibration.numbers) {
+        groups.push_back(number);
+        result.groups.push_back(named_combination(key, request_.rows.roles.groups));
+      }
     }
     for (std::size_t l = 0; l < specs_.size(); ++l) {
       QueryThresholds& own = thresholds[l];
@@ -541,7 +629,9 @@ class SetsMaker {
                                       ? combinations
                                       : static_cast<std::size_t>(result.classes);
         for (std::size_t c = 0; c < count; ++c) {
-          const std::size_t category = mode_ == ConformalMode::kCluster ? own.cluster_of[c] : c;
+          const std::size_t category = mode_ == ConformalMode::kCluster ? own.cluster_of[c]
+                                       : mode_ == ConformalMode::kGroup ? groups[c]
+                                                                        : c;
           level.qhats.push_back(in_score(own.categories[category].score));
         }
       }
@@ -553,12 +643,6 @@ class SetsMaker {
       result.levels.push_back(std::move(level));
     }
     return {};
-  }
-
-  static std::string name_of(const CellKey& key) {
-    std::string name;
-    for (std::size_t i = 0; i < key.size(); ++i) name += (i == 0 ? "" : ",") + key[i].value_or("");
-    return name;
   }
 
   Result<void> make_blocks(Table& table, const EvalRequest& request,
@@ -587,6 +671,13 @@ class SetsMaker {
             auto made = conformal_label_sets(rows.view, sets, of.wanted, kept, threads);
             if (!made) return made.error();
             if (made->outside_unit != 0) return part->not_probabilities(rows, request);
+            if (mode_ == ConformalMode::kGroup) {
+              const u32 unseen = static_cast<u32>(calibration.numbers.size());
+              for (const i64 row : made->rows) {
+                const u32 cell = rows.view.cells == nullptr ? 0 : rows.view.cells[row];
+                result.unseen_group_rows += of.combination[cell] == unseen ? 1 : 0;
+              }
+            }
             auto given = give(*part, rows, *made, kept, p_values, result);
             tell_rows(*part, block_rows);
             return given;
@@ -635,6 +726,7 @@ class SetsMaker {
   bool draws_ = false;
   ConformalMode mode_ = ConformalMode::kMarginal;
   std::unique_ptr<CalibrationFile> calibration_;
+  std::optional<Result<void>> calibration_read_;  ///< what became of reading it
   std::unique_ptr<SetsSink> sink_;
   SetsReport report_;
   EvalProgress now_;

@@ -58,6 +58,11 @@ Json json_level(const SetsLevel& level, const SetsResult& result) {
   return json;
 }
 
+/// "1 row", "2 rows".
+std::string counted(i64 number, std::string_view what) {
+  return fmt::format("{} {}{}", with_separators(number), what, number == 1 ? "" : "s");
+}
+
 Json json_input(const EvalInput& input) {
   Json json = Json::object();
   put_path(json, "path", input.path);
@@ -89,8 +94,9 @@ Json json_sets(const SetsResult& result) {
   json["levels"] = std::move(levels);
   if (result.mode == ConformalMode::kGroup) {
     Json groups = Json::array();
-    for (const std::string& group : result.groups) groups.push_back(json_text(group));
+    for (const Detail& group : result.groups) groups.push_back(json_detail(group));
     json["groups"] = std::move(groups);
+    json["unseen_group_rows"] = result.unseen_group_rows;
   }
   Json inputs = Json::array();
   for (const EvalInput& input : result.inputs) inputs.push_back(json_input(input));
@@ -130,9 +136,13 @@ std::string render_sets(const SetsReport& report, std::span<const std::string> o
 
 std::vector<std::string> describe_sets(const SetsResult& result, const std::string& output) {
   std::vector<std::string> lines;
-  lines.push_back(fmt::format("{}: sets of {} rows in {}; {} classes, {} calibration rows ({})",
-                              result.dump, with_separators(result.rows), output, result.classes,
-                              with_separators(result.calibration_rows), result.calibration));
+  std::string first = fmt::format(
+      "{}: sets of {} in {}; {} classes, {} ({})", result.dump, counted(result.rows, "row"), output,
+      result.classes, counted(result.calibration_rows, "calibration row"), result.calibration);
+  if (result.unseen_group_rows != 0) {
+    first += fmt::format("; {} of groups without one", counted(result.unseen_group_rows, "row"));
+  }
+  lines.push_back(std::move(first));
   for (const SetsLevel& level : result.levels) {
     std::string line = fmt::format("  alpha {}: ", level.alpha);
     if (result.mode == ConformalMode::kMarginal) {
@@ -141,7 +151,9 @@ std::vector<std::string> describe_sets(const SetsResult& result, const std::stri
       line += "a qhat for each row";
     } else {
       const auto [least, most] = std::minmax_element(level.qhats.begin(), level.qhats.end());
-      line += fmt::format("{} qhats from {:.6g} to {:.6g}", level.qhats.size(), *least, *most);
+      line += level.qhats.size() == 1 ? fmt::format("1 qhat, {:.6g}", *least)
+                                      : fmt::format("{} qhats from {:.6g} to {:.6g}",
+                                                    level.qhats.size(), *least, *most);
     }
     if (!level.qhat_reason.empty()) {
       line += fmt::format(" ({}: every set holds all labels)", level.qhat_reason);

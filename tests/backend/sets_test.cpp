@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <limits>
 #include <random>
 
@@ -686,6 +687,158 @@ TEST_F(SetsTest, OneDumpThatFailsLeavesTheOthersAlone) {
   ASSERT_EQ(report.results.size(), 1u);
   EXPECT_EQ(report.results[0].dump, good);
   EXPECT_EQ(kept->sets[0], (Labels{{0}}));
+}
+
+TEST_F(SetsTest, TheOrderOfDumpsDecidesNothing) {
+  const auto dump = [&](const std::string& name, i64 classes, bool labelled) {
+    return write(name, [&](NpzWriter& npz) {
+      std::vector<double> probs(static_cast<std::size_t>(classes), 0);
+      probs[0] = 1;
+      matrix<double>(npz, "probs", DType::kF64, classes, probs);
+      if (labelled) column<u8>(npz, "label", DType::kU8, {0});
+    });
+  };
+  const std::string five = dump("five.npz", 5, false);
+  const std::string other = dump("other.npz", 5, false);
+  const std::string four = dump("four.npz", 4, false);
+  const std::string cal = dump("c.npz", 4, true);
+  for (const std::vector<std::string>& dumps : {std::vector{five, four}, std::vector{four, five}}) {
+    SetsReport report;
+    auto kept = make(request_of(dumps, cal, "lac", {"0.5"}), &report);
+    ASSERT_TRUE(kept.ok()) << kept.error().text();
+    ASSERT_EQ(report.results.size(), 1u);
+    EXPECT_EQ(report.results[0].dump, four);
+    EXPECT_EQ(report.results[0].calibration_rows, 1);
+    EXPECT_EQ(report.results[0].levels[0].qhat, 0);
+    ASSERT_EQ(report.failures.size(), 1u);
+    EXPECT_EQ(report.failures[0].error.text(),
+              five + ": has multiclass probabilities of 5 classes, the calibration file " + cal +
+                  " has probabilities of 4; calibrate on a dump of the same model");
+  }
+  SetsReport report;
+  ASSERT_TRUE(make(request_of({five, other}, cal, "lac", {"0.5"}), &report).ok());
+  EXPECT_TRUE(report.results.empty());
+  ASSERT_EQ(report.failures.size(), 2u);
+  EXPECT_EQ(report.failures[1].dump, other);
+}
+
+// Options are of one dump where they fit another.
+TEST_F(SetsTest, OptionsThatDoNotFitADumpAreItsFailure) {
+  const auto dump = [&](const std::string& name, std::size_t classes) {
+    return write(name, [&](NpzWriter& npz) {
+      matrix<float>(npz, "logits", DType::kF32, static_cast<i64>(classes),
+                    std::vector<float>(2 * classes, 0.0F));
+      column<u8>(npz, "label", DType::kU8, {0, 0});
+      column<u8>(npz, "cal", DType::kBool, {1, 0});
+    });
+  };
+  const std::string few = dump("few.npz", 4);
+  const std::string many = dump("many.npz", 9000);
+  const std::string error =
+      "lambda=0.95 of 'raps' is too large for 9000 classes; lambda times the classes has to be at "
+      "most 8192";
+  SetsReport report;
+  ASSERT_TRUE(make(request_of({many, few}, "cal", "raps(lambda=0.95)"), &report).ok());
+  ASSERT_EQ(report.results.size(), 1u);
+  EXPECT_EQ(report.results[0].dump, few);
+  ASSERT_EQ(report.failures.size(), 1u);
+  EXPECT_EQ(report.failures[0].error.text(), many + ": " + error);
+  EXPECT_EQ(report.failures[0].error.code, ErrorCode::kUsage);
+  EXPECT_EQ(error_of(request_of({many}, "cal", "raps(lambda=0.95)")), error);
+}
+
+// Named by their values, in an order that the rows do not decide; and none is taken for another.
+TEST_F(SetsTest, GroupsAreToldApart) {
+  const std::string dump = path("g.csv");
+  const auto write_rows = [&](std::vector<std::string> rows) {
+    std::ofstream file(dump);
+    file << "score,label,cal,a,b\n";
+    for (const std::string& row : rows) file << row << '\n';
+  };
+  std::vector<std::string> rows = {"0.9,1,1,\"x,y\",z", "0.8,1,1,x,\"y,z\"", "0.7,1,1,,z",
+                                   "0.6,1,0,x,\"y,z\"", "0.6,1,0,new,z",     "0.6,0,0,x,z"};
+  std::vector<std::vector<double>> qhats;
+  for (int turn = 0; turn < 2; ++turn) {
+    write_rows(rows);
+    SetsRequest request = request_of({dump}, "cal", "lac(mode=group)", {"0.5"});
+    request.rows.roles.groups = {"a", "b"};
+    SetsReport report;
+    auto kept = make(request, &report);
+    ASSERT_TRUE(kept.ok()) << kept.error().text();
+    const auto group = [](Detail a, const char* b) {
+      return Detail(Detail::Object{{"a", std::move(a)}, {"b", b}});
+    };
+    EXPECT_EQ(kept->result.groups,
+              (Detail::List{group(Detail(), "z"), group("x", "y,z"), group("x,y", "z")}));
+    qhats.push_back(kept->result.levels[0].qhats);
+    EXPECT_EQ(kept->result.rows, 3);
+    EXPECT_EQ(kept->result.unseen_group_rows, 2);
+    ASSERT_EQ(report.warnings.size(), 1u);
+    EXPECT_EQ(report.warnings[0],
+              dump +
+                  ": 2 of 3 rows are in groups without a calibration row, and their sets have "
+                  "every label");
+    std::reverse(rows.begin(), rows.end());
+  }
+  ASSERT_EQ(qhats[0].size(), 3u);
+  EXPECT_NEAR(qhats[0][0], .3, 1e-12);
+  EXPECT_NEAR(qhats[0][1], .2, 1e-12);
+  EXPECT_NEAR(qhats[0][2], .1, 1e-12);
+  EXPECT_EQ(qhats[1], qhats[0]);
+}
+
+TEST_F(SetsTest, AWrongCalibrationIsNoFaultOfTheDump) {
+  const auto dump = [&](const std::string& name, bool more) {
+    return write(name, [&](NpzWriter& npz) {
+      matrix<double>(npz, "probs", DType::kF64, 2, {.5, .5});
+      if (more) column<u8>(npz, "more", DType::kU8, {1});
+    });
+  };
+  const std::string test = dump("test.npz", false);
+  EXPECT_EQ(error_of(request_of({test}, "nosuch.npz")),
+            test + ": no column or file 'nosuch.npz' for --calibration; it has probs [1,2] f64");
+  const std::string bad = path("bad.npz");
+  std::ofstream(bad) << "this is text\n";
+  EXPECT_EQ(error_of(request_of({test}, bad)),
+            bad + ": is not a zip, as an npz is; it looks like csv");
+  for (const bool more : {false, true}) {
+    const std::string cal = dump("cal.npz", more);
+    EXPECT_EQ(error_of(request_of({test}, cal)).rfind(cal + ": no array for the label; it has", 0),
+              0u)
+        << error_of(request_of({test}, cal));
+  }
+}
+
+TEST_F(SetsTest, ASetFileHasOneScoreOfLabels) {
+  const auto refused = [&](const std::string& conformal) {
+    return error_of(request_of({"unread.npz"}, "cal", conformal));
+  };
+  EXPECT_EQ(refused("lac,aps"),
+            "--conformal 'lac,aps' is 2 scores, and a set file has the sets of one; call cupel "
+            "sets for each, with an -o of its own");
+  for (const std::string score : {"none", "absolute"}) {
+    EXPECT_EQ(refused(score), "--conformal '" + score +
+                                  "' is a score of a regression task, and sets are of labels; one "
+                                  "of lac, aps, raps, saps, topk, margin");
+  }
+  EXPECT_EQ(refused("hinge"),
+            "unknown --conformal 'hinge'; one of lac, aps, raps, saps, topk, margin");
+  EXPECT_EQ(refused("lac(randomised=row)").rfind("randomised=row of 'lac' has nothing to draw", 0),
+            0u)
+      << refused("lac(randomised=row)");
+}
+
+TEST_F(SetsTest, NoRowLeftIsSaid) {
+  const std::string dump = write("a.npz", [](NpzWriter& npz) {
+    matrix<double>(npz, "probs", DType::kF64, 2, {.5, .5});
+    column<u8>(npz, "label", DType::kU8, {1});
+    column<u8>(npz, "cal", DType::kBool, {1});
+  });
+  SetsReport report;
+  ASSERT_TRUE(make(request_of({dump}, "cal"), &report).ok());
+  ASSERT_EQ(report.warnings.size(), 1u);
+  EXPECT_EQ(report.warnings[0],
+            dump + ": no row has a set: none is left besides those for calibration");
 }
 
 }  // namespace

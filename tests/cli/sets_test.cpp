@@ -223,11 +223,110 @@ TEST_F(SetsCli, MistakesAreFoundBeforeTheWork) {
                  "column, or a file");
   expect_refusal(
       run({"sets", "both.csv", "--calibration", "cals", "-o", "x.npz"}), 3,
-      "both.csv: no array 'cals' for --calibration, did you mean 'cal'?; it has score [6] "
+      "both.csv: no column or file 'cals' for --calibration, did you mean 'cal'?; it has score [6] "
       "f64, label [6] i64, cal [6] i64");
   expect_refusal(run({"sets", "d.csv", "--calibration", "0.5", "-o", "x.npz"}), 3,
                  "d.csv: no array for the label; it has score [4] f64; name one with --label");
   EXPECT_EQ(files(), before);
+}
+
+TEST_F(SetsCli, StemsAreAllReplaced) {
+  const Ended done = run(call({"-q", "-o", "{stem}_{stem}.csv"}));
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_TRUE(fs::exists(path("d_d.csv")));
+  // A name that looks like one stands for itself.
+  fs::copy(path("d.csv"), path("{stem}.csv"));
+  ASSERT_EQ(
+      run({"sets", "{stem}.csv", "--calibration", "cal.csv", "-q", "-o", "x{stem}.csv"}).exit_code,
+      0);
+  EXPECT_TRUE(fs::exists(path("x{stem}.csv")));
+}
+
+TEST_F(SetsCli, AllFailuresAreSaid) {
+  write("odd.csv", "score\nabc\n");
+  const Ended done = run(
+      {"sets", "bad.csv", "odd.csv", "--calibration", "cal.csv", "--json", "-o", "o_{stem}.npz"});
+  EXPECT_EQ(done.exit_code, 3);
+  EXPECT_EQ(done.out, "");
+  EXPECT_EQ(done.err,
+            "cupel: bad.csv:3: column 'score': 'abc' is not a number\n"
+            "cupel: odd.csv:2: column 'score': 'abc' is not a number\n");
+  // What ails the calibration file is said once.
+  write("cal2.csv", "score,x\n0.5,1\n");
+  const Ended other =
+      run({"sets", "d.csv", "a.csv", "--calibration", "cal2.csv", "-q", "-o", "o_{stem}.npz"});
+  EXPECT_EQ(other.exit_code, 3);
+  EXPECT_EQ(other.err,
+            "cupel: cal2.csv: no array for the label; it has score [1] f64, x [1] i64; name one "
+            "with --label\n");
+}
+
+TEST_F(SetsCli, OneRowIsNoRows) {
+  write("cal1.csv", "score,label\n0.8,1\n");
+  write("one.csv", "score\n0.9\n");
+  const Ended done = run({"sets", "one.csv", "--calibration", "cal1.csv", "--alpha", "0.5",
+                          "--backend", "cpu", "-o", "o.csv"});
+  EXPECT_EQ(done.err.rfind("cupel: one.csv: sets of 1 row in o.csv; 2 classes, 1 calibration row "
+                           "(cal1.csv)\n",
+                           0),
+            0u)
+      << done.err;
+}
+
+TEST_F(SetsCli, GroupsAreNamedByColumn) {
+  write("g.csv", "score,label,cal,sex\n0.8,1,1,f\n0.7,1,1,\n0.9,1,0,f\n0.5,0,0,m\n");
+  std::vector<std::string> words = {
+      "sets",    "g.csv", "--calibration", "cal", "--conformal", "lac(mode=group)",
+      "--group", "sex",   "--alpha",       "0.5", "--backend",   "cpu",
+      "-o",      "g.npz"};
+  const Ended done = run(words);
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_NE(
+      done.err.find("warning: g.csv: 1 of 2 rows are in groups without a calibration row, and "
+                    "its set has every label\n"),
+      std::string::npos)
+      << done.err;
+  EXPECT_NE(done.err.find("2 calibration rows (cal); 1 row of groups without one\n"),
+            std::string::npos)
+      << done.err;
+  words.push_back("--json");
+  const Ended told = run(words);
+  EXPECT_NE(told.out.find("\"groups\":[{\"sex\":null},{\"sex\":\"f\"}],"
+                          "\"unseen_group_rows\":1,"),
+            std::string::npos)
+      << told.out;
+}
+
+TEST_F(SetsCli, OutputsNeverReplaceAList) {
+  write("list.csv", "d.csv\n");
+  const std::vector<std::string> before = files();
+  const std::string message =
+      "list.csv: is an input, which would be replaced; name another file with -o";
+  expect_refusal(run({"sets", "@list.csv", "--calibration", "cal.csv", "-o", "list.csv"}), 2,
+                 message);
+  expect_refusal(run({"eval", "@list.csv", "-o", "list.csv"}), 2, message);
+  EXPECT_EQ(read("list.csv"), "d.csv\n");
+  EXPECT_EQ(files(), before);
+}
+
+TEST_F(SetsCli, ALinkToNothingIsFollowed) {
+  fs::create_directory(path("to"));
+  fs::create_symlink("to/there.csv", path("link.csv"));
+  const Ended done = run(call({"-q", "-o", "link.csv"}));
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_TRUE(fs::is_symlink(path("link.csv")));
+  EXPECT_EQ(read("to/there.csv"), "row,labels\n0,1\n1,\n2,\n3,0\n");
+  // Nor are two outputs one file by way of it.
+  fs::remove(path("to/there.csv"));
+  expect_refusal(run({"eval", "a.csv", "-o", "link.csv", "--per-item", "to/there.csv"}), 2,
+                 "--per-item 'to/there.csv' is no file of its own; name a file that --output does "
+                 "not name");
+  fs::create_symlink("no/such.csv", path("lost.csv"));
+  expect_refusal(run(call({"-o", "lost.csv"})), 2,
+                 "lost.csv: there is no folder './no'; create it first");
+  fs::create_symlink("round.csv", path("round.csv"));
+  expect_refusal(run(call({"-o", "round.csv"})), 70,
+                 "round.csv: cannot write: Too many levels of symbolic links");
 }
 
 TEST_F(SetsCli, StandardInputIsReadOnce) {

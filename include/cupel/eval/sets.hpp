@@ -62,9 +62,12 @@ struct SetsResult {
   bool labelled = false;    ///< the rows have labels, so that covered ones are counted
   std::string calibration;  ///< the fraction, column or file, as given
   ConformalMode mode = ConformalMode::kMarginal;
-  std::vector<std::string> groups;  ///< mode=group: [combination] "a,b" of values, empty if unknown
+  /// mode=group: [combination] {column: value} of those with calibration rows, null where unknown;
+  /// ascending by value, bytewise, null first.
+  Detail::List groups;
   i64 calibration_rows = 0;
-  i64 rows = 0;  ///< with a set
+  i64 rows = 0;               ///< with a set
+  i64 unseen_group_rows = 0;  ///< mode=group: of these, in groups without a calibration row
   PValues p_values = PValues::kNone;
   bool all_p_values = false;
   u64 seed = 0;
@@ -109,12 +112,14 @@ struct SetsReport {
 /// Checks what can be checked of a request before a file is opened. Errors: kUsage.
 Result<void> check_sets_request(const SetsRequest& request);
 
-/// Makes the sets of all dumps of a request. The same for any backend, number of threads and size
-/// of blocks. Rows are drawn and randomised by id, else by position; those of a calibration file
-/// count from 2^62. Errors: as of evaluate(); kInput also where scores are no probabilities
-/// (outside [0, 1], rows that do not sum to 1) or where there is no calibration row; whatever a
-/// sink gives. Cost: the rows for calibration are read twice, the others once or, where both are in
-/// one dump, twice.
+/// Makes the sets of all dumps of a request. The same for any backend, number of threads, size of
+/// blocks and order of dumps. Of several dumps those that fail (kInput, kUsage: options that do not
+/// fit a dump) are in `failures`, also where that is all of them; the error of a single one, or of
+/// a pool, is returned. Rows are drawn and randomised by id, else by position; those of a
+/// calibration file count from 2^62. Errors: as of evaluate(); kInput also where scores are no
+/// probabilities (outside [0, 1], rows that do not sum to 1) or where there is no calibration row;
+/// whatever a sink gives. Cost: the rows for calibration are read twice, the others once or, where
+/// both are in one dump, twice.
 Result<SetsReport> make_sets(const SetsRequest& request, const SetsSinkOf& sink_of,
                              const std::function<void(const EvalProgress&)>& progress = {});
 

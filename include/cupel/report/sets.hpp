@@ -9,7 +9,9 @@
 // in its dump; `alpha`, `qhat` f64, of several alphas [alphas] (qhat: and [classes] or [groups] by
 // mode); `classes`, `n_calibration` i64; `p_values` f64, one of each of `labels` (`p_values_0.1`),
 // or, of all labels, [rows, classes]; `about`, a JSON text with everything else: options, ranks,
-// sums, inputs and their hashes.
+// sums, inputs and their hashes. With mode=group, `groups` in it has the {column: value} of each
+// entry of `qhat`, null where unknown, ascending by value (bytewise, null first), and
+// `unseen_group_rows` how many rows are in groups without calibration rows: theirs are all labels.
 //
 // CSV: `row,labels`, the labels of a row separated by blanks, and `p_values` likewise; with several
 // alphas `row,labels_0.1,labels_0.05`.
