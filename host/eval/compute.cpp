@@ -1260,6 +1260,20 @@ bool has_features(std::span<const MetricSpec> metrics) {
                      [](const MetricSpec& spec) { return spec.metric->info().takes_embedding; });
 }
 
+bool has_scales(std::span<const MetricSpec> metrics) {
+  return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
+    return spec.options.text("conformal") == "normalized";
+  });
+}
+
+bool has_levels(std::span<const MetricSpec> metrics) {
+  return std::any_of(metrics.begin(), metrics.end(), [](const MetricSpec& spec) {
+    const std::vector<Task>& tasks = spec.metric->info().tasks;
+    return spec.metric->scope() == MetricScope::kSelection && !spec.options.has("c") &&
+           std::find(tasks.begin(), tasks.end(), Task::kRegression) != tasks.end();
+  });
+}
+
 Error fit_without_split(const MetricSpec& spec) {
   const MetricScope scope = spec.metric->scope();
   return usage_error(fmt::format("'{}' {} calibration rows", spec.name,

@@ -36,6 +36,10 @@ bool has_fits(std::span<const MetricSpec> metrics);
 bool has_draws(std::span<const MetricSpec> metrics);
 /// Whether a metric takes features of rows: these have to be prepared, with keys of rows.
 bool has_features(std::span<const MetricSpec> metrics);
+/// Whether some metric scales residuals: conformal=normalized.
+bool has_scales(std::span<const MetricSpec> metrics);
+/// Whether some metric of a regression compares with a level that it does not name itself.
+bool has_levels(std::span<const MetricSpec> metrics);
 /// Errors (kUsage): a metric that the task does not have; one that compares groups without any.
 Result<void> check_metric(const MetricSpec& spec, Task task,
                           const std::vector<std::string>& group_columns);

@@ -195,22 +195,22 @@ class RegressionComputer {
       own.calibration_rows = thresholds.calibration_rows;
       own.sums = &sums;
       if (widths) own.widths = widths->of(cells);
-      name_thresholds(thresholds, cells, own);
+      name_thresholds(thresholds, cells.empty() ? scopes_.all[s].cells : cells, own);
       Evidence e = evidence();
       e.interval = &own;
       for (Entry* entry : entries) finish(*entry, s, e, sums.rows);
     }
   }
 
-  /// The thresholds of the categories that a scope's rows have; without rows, of all of them.
+  /// The thresholds of the categories of some cells. O(cells log cells).
   static void name_thresholds(const IntervalThresholds& thresholds, const std::vector<u32>& cells,
                               IntervalEvidence& evidence) {
-    std::vector<bool> used(thresholds.of_category.size(), cells.empty());
-    for (const u32 cell : cells) {
-      if (!used.empty()) used[thresholds.category[cell]] = true;
-    }
-    for (std::size_t category = 0; category < used.size(); ++category) {
-      if (!used[category]) continue;
+    if (thresholds.of_category.empty()) return;
+    std::vector<u32> used;
+    for (const u32 cell : cells) used.push_back(thresholds.category[cell]);
+    std::sort(used.begin(), used.end());
+    used.erase(std::unique(used.begin(), used.end()), used.end());
+    for (const u32 category : used) {
       evidence.thresholds.push_back(thresholds.of_category[category]);
       evidence.names.push_back(thresholds.names[category]);
     }
@@ -260,14 +260,26 @@ class RegressionComputer {
   }
 
   Result<void> compute_risks() {
-    std::optional<Fraction> most;  // the smallest B
+    std::vector<Fraction> limits;  // each B
     for (const Entry& entry : entries_) {
-      if (!entry.needs.risk) continue;
-      const Fraction own = entry.needs.risk->most_loss;
-      if (!most || less(own, *most)) most = own;
+      if (entry.needs.risk) limits.push_back(entry.needs.risk->most_loss);
     }
-    if (!most) return {};
-    const auto sums = risk_sums(parts_, cells_.of_part, cells_.keys.size(), *most);
+    std::sort(limits.begin(), limits.end(), less);
+    const auto equal = [](const Fraction& a, const Fraction& b) { return !less(a, b); };
+    limits.erase(std::unique(limits.begin(), limits.end(), equal), limits.end());
+    for (const Fraction& most : limits) {  // the smallest B refuses first
+      if (auto done = compute_risks(most); !done) return done.error();
+    }
+    return {};
+  }
+
+  /// The metrics with this B.
+  Result<void> compute_risks(const Fraction& most) {
+    const auto wanted = [&](const Entry& entry) {
+      const auto& rule = entry.needs.risk;
+      return rule && !less(rule->most_loss, most) && !less(most, rule->most_loss);
+    };
+    const auto sums = risk_sums(parts_, cells_.of_part, cells_.keys.size(), most);
     if (!sums) return sums.error();
     const RiskView& rows = *parts_.front().risk;
     const auto count = static_cast<std::size_t>(rows.lambda_count);
@@ -286,7 +298,7 @@ class RegressionComputer {
       e.risk = {&calibration, &own, {}, weighted()};
       if (rows.lambdas != nullptr) e.risk.lambdas = {rows.lambdas, count};
       for (Entry& entry : entries_) {
-        if (entry.needs.risk) finish(entry, s, e, own.rows);
+        if (wanted(entry)) finish(entry, s, e, own.rows);
       }
     }
     return {};

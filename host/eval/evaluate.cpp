@@ -126,6 +126,8 @@ class Evaluator {
     const std::string& calibration = request_.roles.calibration;
     request_.fits = has_fits(metrics_);
     request_.embedding = has_features(metrics_);
+    request_.scales = has_scales(metrics_);
+    request_.levels = has_levels(metrics_);
     request_.draws = has_draws(metrics_) || request_.embedding;
     for (const MetricSpec& spec : metrics_) {
       // Intervals may be judged as they are, which the columns say.
@@ -210,6 +212,10 @@ class Evaluator {
       opened.push_back(std::move(*one));
       if (auto agreed = check_pool(opened); !agreed) return agreed.error();
     }
+    const bool doubted = std::all_of(opened.begin(), opened.end(), [](const OpenDump& one) {
+      return one.binding.doubt.has_value();
+    });
+    if (doubted) return *opened.front().binding.doubt;
     // Checksums and hashes of a file are computed while its rows are checked and ranked.
     std::vector<std::future<Result<std::vector<EvalInput>>>> verified;
     Result<void> outcome;
@@ -576,7 +582,11 @@ Result<InspectedDump> inspect(const std::string& path, const EvalRequest& reques
     inspected.rows = std::max(inspected.rows, info.rows());
     inspected.columns.push_back({info, ""});
   }
-  auto binding = bind_roles(**dump, request);
+  // Columns that only some metrics take are shown where they would do.
+  EvalRequest all = request;
+  all.scales = all.levels = true;
+  auto binding = bind_roles(**dump, all);
+  if (!binding) binding = bind_roles(**dump, request);
   if (!binding) {
     inspected.problem = binding.error().text();
     for (InspectedColumn& column : inspected.columns) column.role = usual_role(column.info.name);

@@ -10,7 +10,6 @@
 #include <new>
 
 #include "backend/thread_pool.hpp"
-#include "cupel/math/weight.hpp"
 #include "eval/prepare_regression.hpp"
 #include "eval/prepare_rows.hpp"
 
@@ -321,35 +320,9 @@ class Preparer : RowPreparer {
 
   Result<void> read_weights() {
     if (weight_ == nullptr) return {};
-    if (is_string(weight_->view.dtype)) return not_numeric(*binding_.weight);
     // One more than rows: an empty shard is weighted too, and a null pointer would mean it is not.
     table_.weights.resize(static_cast<std::size_t>(binding_.rows) + 1);
-    Faults faults;
-    u128 total = 0;
-    const u128 limit = u128{1} << 127;
-    for (i64 row = 0; row < binding_.rows; ++row) {
-      const double w = element(weight_->view, row, 0);
-      const WeightMass mass = weight_mass(w);
-      table_.weights[static_cast<std::size_t>(row)] = w;
-      if (mass.fault == WeightFault::kNone) {
-        total += mass.mass;
-        if (total >= limit) {
-          return input_error(place(*binding_.weight, row), "the weights add up to 2^63 or more",
-                             "scale them down");
-        }
-        continue;
-      }
-      if (faults.first < 0) {
-        faults.what = mass.fault == WeightFault::kTooSmall
-                          ? fmt::format("is {}, which is positive but below 2^-65", w)
-                      : mass.fault == WeightFault::kTooLarge ? fmt::format("is {}, 2^63 or more", w)
-                                                             : fmt::format("is {}", w);
-      }
-      faults.add(row);
-      if (drops()) mark(row, RowFault::kWeight);
-    }
-    if (faults.rows != 0 && !drops()) return fault_error(*binding_.weight, faults);
-    return {};
+    return check_weights(table_.weights.data());
   }
 
   /// Features are finite and so small that no projection overflows.

@@ -68,7 +68,10 @@ struct PreparedTable {
   std::optional<RegressionView> regression;
   std::optional<RiskView> risk;
   std::vector<Buffer<double>> numbers;         ///< columns that could not be used where they lie
+  DType loss_type = DType::kF64;               ///< risk: of the column
   std::function<std::string(i64)> loss_place;  ///< risk: how people find a row of `risk`
+  /// Risk, with lambdas: how people find one of them.
+  std::function<std::string(i64)> lambda_place;
 };
 
 /// The arrays of binding.columns(), in that order; a dump is read once for all its columns. Errors:

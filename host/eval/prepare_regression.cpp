@@ -58,6 +58,12 @@ class NumberPreparer : RowPreparer {
       if (is_string(values.dtype)) return not_numeric(*column);
       if (auto done = check_finite(*column, values); !done) return done.error();
     }
+    if (auto done = check_numbers(); !done) return done.error();
+    return binding_.weight ? check_weights(nullptr) : Result<void>();
+  }
+
+  /// The scales and the ends of intervals.
+  Result<void> check_numbers() {
     if (binding_.sigma) {
       const ArrayView& sigma = array_of(binding_.sigma)->view;
       auto done = check_rows(
@@ -219,14 +225,18 @@ class NumberPreparer : RowPreparer {
     if (const Array* lambdas = array_of(binding_.lambdas)) {
       Buffer<double> values(static_cast<std::size_t>(binding_.classes));
       for (i64 i = 0; i < binding_.classes; ++i) {
-        values[static_cast<std::size_t>(i)] = element(lambdas->view, i, 0);
+        values[static_cast<std::size_t>(i)] = element(lambdas->view, i, 0) + 0.0;  // no -0
       }
       table_.numbers.push_back(std::move(values));
       rows.lambdas = table_.numbers.back().data();
+      table_.lambda_place = [column = *binding_.lambdas](i64 l) {
+        return column.dump->place(column.index, l);
+      };
     }
     rows.weighted = binding_.weight.has_value();
     rows.cells = view.cells;
     rows.cell_count = view.cell_count;
+    table_.loss_type = binding_.loss->info().dtype;
     table_.loss_place = [column = *binding_.loss, all = all_rows_, kept = rows_](i64 row) {
       return column.dump->place(column.index, all ? row : kept[static_cast<std::size_t>(row)]);
     };

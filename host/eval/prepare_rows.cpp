@@ -8,6 +8,7 @@
 #include <map>
 
 #include "cupel/math/counter_random.hpp"
+#include "cupel/math/weight.hpp"
 
 namespace cupel {
 
@@ -49,6 +50,37 @@ const Array* RowPreparer::array_of(const BoundColumn& column) const {
     if (columns[i] == &column) return &table_.arrays[i];
   }
   return nullptr;
+}
+
+Result<void> RowPreparer::check_weights(double* values) {
+  const ArrayView& view = array_of(binding_.weight)->view;
+  if (is_string(view.dtype)) return not_numeric(*binding_.weight);
+  Faults faults;
+  u128 total = 0;
+  const u128 limit = u128{1} << 127;
+  for (i64 row = 0; row < binding_.rows; ++row) {
+    const double w = element(view, row, 0);
+    const WeightMass mass = weight_mass(w);
+    if (values != nullptr) values[row] = w;
+    if (mass.fault == WeightFault::kNone) {
+      total += mass.mass;
+      if (total >= limit) {
+        return input_error(place(*binding_.weight, row), "the weights add up to 2^63 or more",
+                           "scale them down");
+      }
+      continue;
+    }
+    if (faults.first < 0) {
+      faults.what = mass.fault == WeightFault::kTooSmall
+                        ? fmt::format("is {}, which is positive but below 2^-65", w)
+                    : mass.fault == WeightFault::kTooLarge ? fmt::format("is {}, 2^63 or more", w)
+                                                           : fmt::format("is {}", w);
+    }
+    faults.add(row);
+    if (drops()) mark(row, RowFault::kWeight);
+  }
+  if (faults.rows != 0 && !drops()) return fault_error(*binding_.weight, faults);
+  return {};
 }
 
 u64 RowPreparer::row_id(i64 row) const {

@@ -91,6 +91,8 @@ class RowPreparer {
   const Array* array_of(const std::optional<BoundColumn>& column) const {
     return column ? array_of(*column) : nullptr;
   }
+  /// Whether weights are numbers that fit; `values` (null: not wanted) is given each of them.
+  Result<void> check_weights(double* values);
   /// The number that random choices of a row follow: its id, or its position.
   u64 row_id(i64 row) const;
   /// Fills keep_: the rows of the wanted split, or, of both halves, those for calibration.

@@ -152,7 +152,7 @@ class Binder {
       if ((*file)->arrays().size() != 1) {
         return input_error(name,
                            fmt::format("has {} arrays, --{} needs a file with one",
-                                       (*file)->arrays().size(), role_name(role)),
+                                       (*file)->arrays().size(), option_name(role)),
                            "it has " + list_arrays(**file));
       }
       if (auto readable = (*file)->readable(0); !readable) return readable.error();
@@ -162,7 +162,7 @@ class Binder {
     std::vector<std::string> names;
     for (const ArrayInfo& info : dump_.arrays()) names.push_back(info.name);
     const auto near = nearest_name(name, names);
-    return input(fmt::format("no array '{}' for --{}{}", name, role_name(role),
+    return input(fmt::format("no array '{}' for --{}{}", name, option_name(role),
                              near ? fmt::format(", did you mean '{}'?", *near) : std::string()),
                  "it has " + list_arrays(dump_));
   }
@@ -179,7 +179,7 @@ class Binder {
       return input(fmt::format("'{}' and '{}' could both be the {}",
                                arrays[static_cast<std::size_t>(found[0])].name,
                                arrays[static_cast<std::size_t>(found[1])].name, names.name),
-                   fmt::format("name one with --{}", names.name));
+                   fmt::format("name one with --{}", option_name(role)));
     }
     if (found.empty()) return std::optional<BoundColumn>();
     if (auto readable = dump_.readable(found[0]); !readable) return readable.error();
@@ -193,7 +193,7 @@ class Binder {
     if (!*column) {
       return input(
           fmt::format("no array for the {}; it has {}", role_name(role), list_arrays(dump_)),
-          fmt::format("name one with --{}", role_name(role)));
+          fmt::format("name one with --{}", option_name(role)));
     }
     return **column;
   }
@@ -266,6 +266,11 @@ class Binder {
           std::tuple{Role::kLower, &roles.lower, &binding_.lower},
           std::tuple{Role::kUpper, &roles.upper, &binding_.upper},
           std::tuple{Role::kThreshold, &roles.threshold, &binding_.threshold}}) {
+      // What only some metrics take may not stand in the way of the others.
+      const bool taken = role == Role::kSigma       ? request_.scales
+                         : role == Role::kThreshold ? request_.levels
+                                                    : true;
+      if (!taken && name->empty()) continue;
       if (auto done = bind_optional(role, *name, *column); !done) return done.error();
     }
     if (binding_.lower.has_value() != binding_.upper.has_value()) {
@@ -283,16 +288,18 @@ class Binder {
     binding_.task = Task::kRegression;
     binding_.rows = binding_.label.info().rows();
     binding_.classes = 1;
-    bool real = false;
-    for (const auto* column : {&binding_.pred, &binding_.lower, &binding_.upper}) {
-      real = real || (*column && is_float((*column)->info().dtype));
-    }
-    real = real || is_float(binding_.label.info().dtype);
-    if (!request_.task && !real) {
-      return input(fmt::format("label '{}' and '{}' are integers: classes or numbers",
-                               binding_.label.info().name,
-                               (binding_.pred ? binding_.pred : binding_.lower)->info().name),
-                   "say --task regression for numbers, or name scores with --score or --probs");
+    const ArrayInfo& label = binding_.label.info();
+    const bool named = !roles.pred.empty() || !roles.lower.empty() || !roles.upper.empty();
+    if (!request_.task && !named && !is_float(label.dtype)) {
+      const std::string scores =
+          !binding_.pred
+              ? std::string("--score or --probs")
+              : fmt::format("--{} {}", binding_.pred->info().shape.size() == 2 ? "probs" : "score",
+                            binding_.pred->info().name);
+      binding_.doubt = input(
+          fmt::format("label '{}' is {}: classes or numbers", label.name, dtype_name(label.dtype)),
+          fmt::format("say --task regression for numbers, or name scores with {}", scores));
+      if (!request_.pool) return *binding_.doubt;
     }
     if (binding_.pred && binding_.pred->info().shape.size() == 2) {
       binding_.classes = binding_.pred->info().cols();
@@ -426,6 +433,10 @@ class Binder {
 }  // namespace
 
 std::string_view role_name(Role role) { return role_table()[static_cast<std::size_t>(role)].name; }
+
+std::string_view option_name(Role role) {
+  return role == Role::kThreshold ? "threshold-column" : role_name(role);
+}
 
 std::vector<const BoundColumn*> Binding::columns() const {
   std::vector<const BoundColumn*> all;

@@ -32,6 +32,8 @@ enum class Role : u8 {
   kEmbedding
 };
 std::string_view role_name(Role role);
+/// The option that names a column of the role, without its dashes.
+std::string_view option_name(Role role);
 
 /// One array and the dump that holds it.
 struct BoundColumn {
@@ -58,6 +60,9 @@ struct Binding {
   std::vector<BoundColumn> groups;
   std::optional<BoundColumn> pred, sigma, lower, upper, threshold;  ///< of regression
   std::optional<BoundColumn> loss, lambdas;                         ///< of risk
+  /// Of a regression with request.pool: nothing in this file says that labels are numbers; an error
+  /// unless another file does.
+  std::optional<Error> doubt;
   std::vector<std::unique_ptr<Dump>> side_files;
 
   /// Where only a block of rows is prepared: `rows` of them from `first` on, of these columns (as
@@ -75,7 +80,7 @@ struct Binding {
 
 /// Finds label, scores and whatever else the request names, infers the task, and checks that
 /// lengths agree. Without --task, scores make a classification task of a dump; else `pred`, `lower`
-/// or `upper` with a label, one of them not integers, make it regression; else `loss` makes it
+/// or `upper` with a real label make it regression; else `loss` makes it
 /// risk; an option that names a column of one of these comes before columns found by name. Errors:
 /// kInput naming what is missing or ambiguous and what is there; kUsage where the options
 /// contradict each other.

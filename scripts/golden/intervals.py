@@ -137,8 +137,10 @@ def cases():
         wrong("half_an_interval", "a lower end alone", "coverage", "'lower' is the lower end of intervals", "y:f64 lower:f64", "1 2\n2 2", "", 3),
         wrong("crossed", "the lower end above the upper one, twice", "coverage", "lower 'lower' is 5, above 'upper' of the row, 4 (2 such rows", bounds,
               "1 0 2 1\n1 5 4 0\n1 3 3 1\n1 7 6 1", code=3),
-        wrong("sigma_zero", "a scale of 0", "mae", "sigma 'sigma' is 0, and a scale is above 0 (1 such row", "y:f64 pred:f64 sigma:f64", "1 2 1\n1 2 0", "", 3),
-        wrong("sigma_negative", "a negative scale", "mae", "sigma 'sigma' is -1, and a scale is above 0", "y:f64 pred:f64 sigma:f32", "1 2 -1\n1 2 3", "", 3),
+        wrong("sigma_zero", "a scale of 0", "coverage(conformal=normalized)", "sigma 'sigma' is 0, and a scale is above 0 (1 such row",
+              "y:f64 pred:f64 sigma:f64 c:bool", "1 2 1 1\n1 2 0 0", code=3),
+        wrong("sigma_negative", "a negative scale", "coverage(conformal=normalized)", "sigma 'sigma' is -1, and a scale is above 0",
+              "y:f64 pred:f64 sigma:f32 c:bool", "1 2 -1 1\n1 2 3 0", code=3),
         wrong("pred_nan", "a prediction that is no number", "mae", "pred 'pred' is nan (1 such row", "y:f64 pred:f32", "1 2\n1 nan", "", 3),
         wrong("label_infinite", "an infinite label", "mae", "label 'y' is -inf (1 such row", "y:f64 pred:f32", "-inf 2\n1 2", "", 3),
         wrong("upper_infinite", "an interval without an end", "coverage", "upper 'upper' is inf", bounds, "1 0 inf 1\n1 0 2 0", code=3),
@@ -169,8 +171,8 @@ def cases():
         ("overflow", "a difference beyond the largest double", "rmse", "y:f64 pred:f64", "1.7e308 -1.7e308\n1 2", "", ""),
         ("integers_and_halves", "columns of other types, f16 and bf16 exactly", of("conformal=normalized,alpha=0.4", "conformal=cqr,alpha=0.4") + ",mae,rmse",
          "y:i32 pred:f16 sigma:bf16 lower:f32 upper:i64 c:u8", [f"{i * i % 7} {i / 4} {0.5 + i % 3 / 8} {i % 3 - 0.1} {3 + i % 4} {int(i % 3 > 0)}" for i in range(24)], cal, ""),
-        ("dropped", "bad rows left out: NaN, infinite, crossed, no scale", of("alpha=0.3", "conformal=normalized,alpha=0.3", "conformal=cqr,alpha=0.3") + ",mae",
-         "y:f64 pred:f64 sigma:f64 lower:f64 upper:f64 c:bool", "nan 1 1 0 1 1\n1 inf 1 0 1 1\n1 1 0 0 1 1\n1 1 1 2 1 1\n1 1 1 0 nan 0\n1 2 1 0 3 1\n2 2 2 1 3 1\n3 1 1 2 4 1\n5 2 1 1 3 0\n2 1.5 1 1 2 0",
+        ("dropped", "bad rows left out: NaN, infinite, crossed", of("alpha=0.3", "conformal=normalized,alpha=0.3", "conformal=cqr,alpha=0.3") + ",mae",
+         "y:f64 pred:f64 sigma:f64 lower:f64 upper:f64 c:bool", "nan 1 1 0 1 1\n1 inf 1 0 1 1\n1 1 1 nan 1 1\n1 1 1 2 1 1\n1 1 1 0 nan 0\n1 2 1 0 3 1\n2 2 2 1 3 1\n3 1 1 2 4 1\n5 2 1 1 3 0\n2 1.5 1 1 2 0",
          f"{cal} --nan drop", ""),
     ]  # fmt: skip
     random = Random(20261205)

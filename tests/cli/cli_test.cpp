@@ -160,8 +160,34 @@ TEST_F(Cli, IntervalsOfARegression) {
   EXPECT_EQ(values({"eval", "r0.csv", "r1.csv", "--pool"}), values({"eval", "r.csv"}));
   write("r2.csv", "y,pred,held\n1.5,1,1\n2.5,1,0\n");
   expect_refusal(run({"eval", "r0.csv", "r2.csv", "--pool", "--metrics", "mae"}), 3,
-                 "r2.csv: has label, pred, the first dump has label, pred, sigma, lower, upper; "
+                 "r2.csv: has label, pred, the first dump has label, pred, lower, upper; "
                  "pooled dumps need the same columns as r0.csv");
+  // Classes or numbers: a shard of a pool may leave that to another.
+  write("whole.csv", "y,pred\n1,0.9\n0,0.2\n");
+  write("real.csv", "y,pred\n1.5,0.5\n");
+  expect_refusal(run({"eval", "whole.csv"}), 3,
+                 "whole.csv: label 'y' is i64: classes or numbers; say --task regression for "
+                 "numbers, or name scores with --score pred");
+  expect_refusal(run({"eval", "whole.csv", "whole.csv", "--pool"}), 3,
+                 "whole.csv: label 'y' is i64: classes or numbers; say --task regression for "
+                 "numbers, or name scores with --score pred");
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"real.csv", "--pool"}, {"--task", "regression"}}) {
+    std::vector<std::string> call = {"eval", "whole.csv", "--metrics", "mae"};
+    call.insert(call.end(), more.begin(), more.end());
+    EXPECT_EQ(run(call).exit_code, 0);
+  }
+  expect_refusal(run({"eval", "r.csv", "--threshold-column", "nope"}), 3,
+                 "r.csv: no array 'nope' for --threshold-column; it has y [60] f64, pred [60] f64, "
+                 "sigma [60] i64, lo [60] f64, hi [60] f64, held [60] i64");
+  // Of its columns only those that a metric takes can be wrong.
+  write("text.csv", "y,pred,std,threshold\n1.5,1,a,b\n2.5,2,c,d\n");
+  EXPECT_EQ(run({"eval", "text.csv", "--metrics", "mae"}).exit_code, 0);
+  EXPECT_EQ(run({"eval", "text.csv", "--metrics", "mae", "--sigma", "std"}).exit_code, 3);
+  EXPECT_EQ(
+      run({"eval", "text.csv", "--calibration", "0.5", "--conformal", "normalized"}).exit_code, 3);
+  EXPECT_EQ(
+      run({"eval", "text.csv", "--calibration", "0.5", "--metrics", "selection_fdp"}).exit_code, 3);
   write("crossed.csv", "y,lo,hi\n1.5,0,2\n1.5,3,2\n");
   expect_refusal(run({"eval", "crossed.csv"}), 3,
                  "crossed.csv:3: lower 'lo' is 3, above 'upper' of the row, 2 (1 such row in all); "

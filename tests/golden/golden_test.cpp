@@ -94,6 +94,8 @@ Result<std::vector<EvalResult>> run(const GoldenCase& golden, const std::string&
   if (!specs) return specs.error();
   request.fits = has_fits(*specs) && !request.roles.calibration.empty();
   request.embedding = has_features(*specs);
+  request.scales = has_scales(*specs);
+  request.levels = has_levels(*specs);
   request.draws = has_draws(*specs) || request.embedding;
   std::unique_ptr<Backend> backend = make_test_backend(c.threads);
   if (c.round_trip) backend = std::make_unique<RoundTripBackend>(std::move(backend));

@@ -79,7 +79,6 @@ TEST(RegressionColumns, MakeTheTask) {
   EXPECT_EQ(task_of(Columns().add("y", numbers).add("pred", numbers)), "regression");
   EXPECT_EQ(task_of(Columns().add("target", numbers).add("y_lower", numbers).add("hi", numbers)),
             "regression");
-  EXPECT_EQ(task_of(Columns().integers("y", {1, 2}).add("y_pred", numbers)), "regression");
   EXPECT_EQ(task_of(Columns().add("y", numbers).integers("pred", {1, 2})), "regression");
   // Scores come first, whatever else there is.
   const Columns both = Columns().integers("y", {0, 1}).add("pred", numbers).add("score", numbers);
@@ -90,12 +89,56 @@ TEST(RegressionColumns, MakeTheTask) {
   request = {};
   request.task = Task::kRegression;
   EXPECT_EQ(task_of(both, request), "regression");
-  // Classes or numbers: nothing says which.
-  const Columns integers = Columns().integers("y", {1, 2}).integers("pred", {1, 2});
+}
+
+// Labels that are integers may be classes: predictions found by their name do not say.
+TEST(RegressionColumns, IntegerLabelsNeedAWord) {
+  const Columns integers = Columns().integers("y", {1, 0}).add("y_pred", {0.9, 0.2});
   EXPECT_TRUE(mentions(task_of(integers),
-                       "'y' and 'pred' are integers: classes or numbers; say "
-                       "--task regression"));
+                       "label 'y' is i64: classes or numbers; say --task regression for numbers, "
+                       "or name scores with --score y_pred"));
+  EXPECT_TRUE(mentions(task_of(Columns().integers("y", {1, 0}).add("pred", {1, 2, 3, 4}, 2)),
+                       "name scores with --probs pred"));
+  EXPECT_TRUE(mentions(task_of(Columns().integers("y", {1, 0}).add("lo", {1, 2}).add("hi", {3, 4})),
+                       "name scores with --score or --probs"));
+  EvalRequest request;
+  request.task = Task::kRegression;
   EXPECT_EQ(task_of(integers, request), "regression");
+  request = {};
+  request.roles.pred = "y_pred";
+  EXPECT_EQ(task_of(integers, request), "regression");
+  request = {};
+  request.roles.score = "y_pred";
+  EXPECT_EQ(task_of(integers, request), "binary");
+}
+
+// A scale or a level that no metric takes is not looked at, unless an option names it.
+TEST(RegressionColumns, NoMetricTakesThem) {
+  Columns columns = Columns().add("y", {1.5, 2.5}).add("pred", {1, 2}).add("scale", {0, 1});
+  columns.members.push_back({"threshold.npy", fixtures::npy("<f8", "()", le_all<double>({1}))});
+  EvalRequest request;
+  request.nan = NanPolicy::kDrop;
+  const auto without = open(columns.bytes(), request);
+  ASSERT_TRUE(without.ok()) << without.error().text();
+  EXPECT_EQ(without->table.regression->rows, 2);
+  EXPECT_EQ(without->table.regression->sigma, nullptr);
+  request.levels = true;
+  EXPECT_TRUE(mentions(task_of(columns, request), "'threshold' is a single value, not a column"));
+  request = {};
+  request.scales = true;
+  const auto scaled = open(columns.bytes(), request);
+  ASSERT_FALSE(scaled.ok());
+  EXPECT_TRUE(mentions(scaled.error().text(), "sigma 'scale' is 0, and a scale is above 0"));
+  request.nan = NanPolicy::kDrop;
+  const auto dropped = open(columns.bytes(), request);
+  ASSERT_TRUE(dropped.ok());
+  EXPECT_EQ(dropped->table.dropped.scores, 1);
+  request = {};
+  request.roles.sigma = "scale";
+  EXPECT_FALSE(open(columns.bytes(), request).ok());
+  request = {};
+  request.roles.threshold = "nope";
+  EXPECT_TRUE(mentions(task_of(columns, request), "no array 'nope' for --threshold-column; it"));
 }
 
 TEST(RegressionColumns, OptionsOfTwoTasksAreRefused) {
@@ -122,9 +165,10 @@ TEST(RegressionColumns, SayWhatIsMissing) {
       "'pred' and 'predictions' could both be the pred; name one with --pred"));
   EXPECT_TRUE(mentions(task_of(Columns().add("y", numbers).add("pred", {1.0, 2.0, 3.0})),
                        "'pred' has 3 rows, 'y' has 2"));
-  EXPECT_TRUE(
-      mentions(task_of(Columns().add("y", numbers).add("pred", numbers).add("sigma", numbers, 1)),
-               "'sigma' [2,1] is not one value a row"));
+  request.roles.sigma = "sigma";
+  EXPECT_TRUE(mentions(
+      task_of(Columns().add("y", numbers).add("pred", numbers).add("sigma", numbers, 1), request),
+      "'sigma' [2,1] is not one value a row"));
   request.roles.sigma = "sgima";
   EXPECT_TRUE(mentions(
       task_of(Columns().add("y", numbers).add("pred", numbers).add("sigma", numbers), request),
@@ -157,6 +201,7 @@ TEST(PreparedRegression, HoldsColumnsCellsAndKeys) {
   request.roles.calibration = "c";
   request.roles.id = "id";
   request.fits = true;
+  request.levels = true;
   auto opened = open(columns.bytes(), request);
   ASSERT_TRUE(opened.ok()) << opened.error().text();
   const RegressionView& rows = *opened->table.regression;
@@ -198,6 +243,25 @@ TEST(PreparedRegression, LeavesOutRowsWhole) {
   EXPECT_EQ(rows.row_key(1), 103u);
 }
 
+// As weights of scores are.
+TEST(PreparedRegression, ChecksWeights) {
+  const Columns numbers = Columns().add("y", {1, 2, 3}).add("pred", {1, 2, 3});
+  const Columns losses = Columns().add("loss", {1, 0, 1, 0, 1, 0}, 2);
+  for (Columns columns : {numbers, losses}) {
+    columns.add("weight", {1, -1, std::numeric_limits<double>::quiet_NaN()});
+    EvalRequest request;
+    const auto refused = open(columns.bytes(), request);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::kInput);
+    EXPECT_TRUE(mentions(refused.error().text(), "weight 'weight' is -1 (2 such rows in all)"));
+    request.nan = NanPolicy::kDrop;
+    const auto opened = open(columns.bytes(), request);
+    ASSERT_TRUE(opened.ok()) << opened.error().text();
+    EXPECT_EQ(opened->table.view.rows, 1);
+    EXPECT_EQ(opened->table.dropped.weights, 2);
+  }
+}
+
 TEST(PreparedRisk, HoldsLosses) {
   EvalRequest request;
   const auto opened =
@@ -231,6 +295,8 @@ Result<std::vector<EvalResult>> results_of(const std::vector<std::string>& shard
   auto specs = parse_metrics(metrics);
   if (!specs) return specs.error();
   request.fits = has_fits(*specs) && !request.roles.calibration.empty();
+  request.scales = has_scales(*specs);
+  request.levels = has_levels(*specs);
   request.pool = shards.size() > 1;
   std::vector<Opened> opened;
   std::vector<PreparedTable> parts;
@@ -332,6 +398,106 @@ TEST(IntervalDetails, ThresholdsOfGroups) {
   EXPECT_EQ((*results)[3].value, 1.0) << "its intervals are endless";
 }
 
+// The test rows of many groups, each with a threshold: time and memory that grew with the square of
+// their number would not end here.
+TEST(IntervalDetails, ThresholdsOfManyGroups) {
+  constexpr i64 kGroups = 50'000;
+  std::vector<double> y, half;
+  std::vector<i64> group;
+  for (i64 g = 0; g < kGroups; ++g) {
+    group.insert(group.end(), 2, g);
+    half.insert(half.end(), {1.0, g % 2 == 0 ? 1.0 : 0.0});  // every other has no rows to judge
+    y.insert(y.end(), {static_cast<double>(g), 0.0});
+  }
+  Columns columns = Columns().add("y", y).add("pred", std::vector<double>(y.size())).add("c", half);
+  columns.integers("g", group);
+  EvalRequest request;
+  request.roles.calibration = "c";
+  request.roles.groups = {"g"};
+  const auto results =
+      results_of({columns.bytes()}, request, "interval_width(mode=group,alpha=0.6)");
+  ASSERT_TRUE(results.ok()) << results.error().text();
+  ASSERT_EQ(results->size(), kGroups + 1u);
+  for (std::size_t i = 1; i < results->size(); i += 997) {
+    const Detail listed = field((*results)[i].details, "thresholds");
+    EXPECT_EQ(std::get<Detail::List>(listed.held()).size(), 1u);
+  }
+}
+
+// ---- losses -------------------------------------------------------------------------------------
+
+std::string losses_of(const std::string& type, const std::vector<float>& losses,
+                      const std::vector<double>& lambdas, const std::vector<double>& half) {
+  Columns columns;
+  const std::string shape =
+      "(" + std::to_string(half.size()) + ", " + std::to_string(losses.size() / half.size()) + ")";
+  if (type == "<f4") {
+    columns.members.push_back({"loss.npy", fixtures::npy(type, shape, le_all(losses))});
+  } else {
+    columns.members.push_back(
+        {"loss.npy",
+         fixtures::npy(type, shape, le_all(std::vector<double>(losses.begin(), losses.end())))});
+  }
+  return columns.add("lambdas", lambdas).add("c", half).bytes();
+}
+
+// 0.1f is above 0.1, and is the B of its type; as a double it is a loss above B.
+TEST(Losses, AtBInTheTypeOfTheColumn) {
+  EvalRequest request;
+  request.roles.calibration = "c";
+  const std::vector<float> losses{0.1F, 0.1F, 0, 0.1F, 0, 0, 0.1F, 0.1F, 0};
+  const auto controlled = [&](const std::string& type, const std::string& metrics) {
+    return results_of({losses_of(type, losses, {1, 2, 3}, {1, 1, 0})}, request, metrics);
+  };
+  const auto single =
+      controlled("<f4", "risk_control(B=0.1,alpha=0.07),controlled_risk(B=0.1,alpha=0.07)");
+  ASSERT_TRUE(single.ok()) << single.error().text();
+  EXPECT_EQ((*single)[0].value, 2) << "(0.1 + 0.1) / 3 <= 0.07";
+  EXPECT_EQ((*single)[1].value, 0.1) << "B itself";
+  // What another metric has as B is nothing to this one.
+  const auto both = controlled("<f4", "risk_control(B=0.1,alpha=0.07),controlled_risk(alpha=0.5)");
+  const auto alone = controlled("<f4", "controlled_risk(alpha=0.5)");
+  ASSERT_TRUE(both.ok() && alone.ok());
+  EXPECT_EQ((*both)[1].value, (*alone)[0].value);
+  EXPECT_GT((*alone)[0].value, 0.1);
+  const auto wide = controlled("<f8", "risk_control(B=0.1,alpha=0.07)");
+  ASSERT_FALSE(wide.ok());
+  EXPECT_TRUE(mentions(wide.error().text(), "outside 0 to B = 0.1"));
+}
+
+TEST(Losses, AreRoundedBeforeTheyAreChecked) {
+  EvalRequest request;
+  request.roles.calibration = "c";
+  const auto of = [&](const std::vector<double>& losses) {
+    return results_of({Columns().add("loss", losses, 2).add("c", {1, 0}).bytes()}, request,
+                      "risk_control(alpha=0.5)");
+  };
+  const double third = 1.0 / 3;
+  EXPECT_TRUE(of({third, std::nextafter(third, 1), -1e-17, 0}).ok()) << "a last digit";
+  EXPECT_TRUE(of({std::nextafter(1.0, 2), 1, 0, 0}).ok());
+  EXPECT_FALSE(of({third, third + 1e-12, 0, 0}).ok());
+  EXPECT_FALSE(of({1 + 1e-12, 1, 0, 0}).ok());
+  EXPECT_FALSE(of({1, -1e-12, 0, 0}).ok());
+  EXPECT_FALSE(of({1e300, 0, 0, 0}).ok());
+  EXPECT_FALSE(of({1, -1e300, 0, 0}).ok());
+}
+
+TEST(Losses, PooledHaveTheSameLambdas) {
+  EvalRequest request;
+  request.roles.calibration = "c";
+  const auto pool = [&](const std::vector<double>& a, const std::vector<double>& b) {
+    return results_of({losses_of("<f8", {1, 0.5, 1, 0.5}, a, {1, 0}),
+                       losses_of("<f8", {1, 0.5, 1, 0.5}, b, {1, 0})},
+                      request, "risk_control(alpha=0.9)");
+  };
+  const auto refused = pool({0, 1}, {-0.0, -10});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kInput);
+  EXPECT_TRUE(mentions(refused.error().text(), "lambda 1 is -10, in the first dump it is 1"));
+  EXPECT_TRUE(mentions(refused.error().text(), "d.npz: 'lambdas' row 1")) << "which file";
+  EXPECT_TRUE(pool({0, 1}, {-0.0, 1}).ok());
+}
+
 // ---- laws ---------------------------------------------------------------------------------------
 
 struct Drawn {
@@ -414,6 +580,7 @@ TEST(RegressionLaws, CalibrationRowsAreCoveredUpToTheThreshold) {
   EvalRequest request;
   request.roles.calibration = "c";
   request.fits = true;
+  request.scales = true;
   auto opened = open(drawn.bytes(0, 1), request);
   ASSERT_TRUE(opened.ok());
   const std::span<const PreparedTable> parts(&opened->table, 1);

@@ -38,8 +38,12 @@ struct EvalRequest {
   /// A metric is fitted, so that the rows of both halves of roles.calibration are needed whatever
   /// `split` says; evaluate() finds out from `metrics`.
   bool fits = false;
-  bool draws = false;           ///< scores are randomised: rows need keys, and ids are read
-  bool embedding = false;       ///< a metric takes features; evaluate() finds out from `metrics`
+  bool draws = false;      ///< scores are randomised: rows need keys, and ids are read
+  bool embedding = false;  ///< a metric takes features; evaluate() finds out from `metrics`
+  /// A metric takes the scale, or the level to exceed, so that a column found by its name alone is
+  /// taken; likewise.
+  bool scales = false;
+  bool levels = false;
   bool label_optional = false;  ///< rows without labels will do
   std::string pos_label;
   std::vector<std::string> bfloat16_columns;
