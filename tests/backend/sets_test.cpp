@@ -735,8 +735,9 @@ TEST_F(SetsTest, OptionsThatDoNotFitADumpAreItsFailure) {
   const std::string few = dump("few.npz", 4);
   const std::string many = dump("many.npz", 9000);
   const std::string error =
-      "lambda=0.95 of 'raps' is too large for 9000 classes; lambda times the classes has to be at "
-      "most 8192";
+      "lambda=0.95 of conformal=raps is too large for 9000 classes; lambda times the classes may "
+      "be "
+      "8192 at most: give lambda=0.909 or less";
   SetsReport report;
   ASSERT_TRUE(make(request_of({many, few}, "cal", "raps(lambda=0.95)"), &report).ok());
   ASSERT_EQ(report.results.size(), 1u);
