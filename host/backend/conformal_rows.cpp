@@ -256,8 +256,7 @@ i64 RowSets::size_by_masses(const ConformalRule& rule, i64 threshold,
   return set_size_counted(rule, threshold, count_from, classes, largest);
 }
 
-i64 RowSets::size_by_order(std::size_t s, i64 row, i64 threshold, const RowLargest& largest,
-                           u64 key) {
+i64 RowSets::size_by_order(std::size_t s, i64 threshold, const RowLargest& largest, u64 key) {
   const ConformalSet& set = sets_[s];
   const ConformalRule& rule = set.rule;
   const auto score = [&](i64 r) {
@@ -272,7 +271,6 @@ i64 RowSets::size_by_order(std::size_t s, i64 row, i64 threshold, const RowLarge
     }
     return size;
   }
-  static_cast<void>(row);
   // Ranks whose whole range is within the threshold, then those of the one rank, or group, in whose
   // range it lies.
   i64 low = 0;
@@ -325,7 +323,7 @@ bool RowSets::take(i64 row) {
     auto asked = asked_.cbegin();
     for (std::size_t s = 0; s < sets_.size(); ++s) {
       if (asked == asked_.cend() || asked->rule != &sets_[s].rule) continue;
-      found_[s].size = size_by_order(s, row, asked->threshold, largest, key);
+      found_[s].size = size_by_order(s, asked->threshold, largest, key);
       ++asked;
     }
   }

@@ -108,7 +108,7 @@ class RowSets {
 
   i64 size_by_bounds(std::size_t s, const RowLargest& largest) const;
   i64 size_by_masses(const ConformalRule& rule, i64 threshold, const RowLargest& largest) const;
-  i64 size_by_order(std::size_t s, i64 row, i64 threshold, const RowLargest& largest, u64 key);
+  i64 size_by_order(std::size_t s, i64 threshold, const RowLargest& largest, u64 key);
 
   const TableView& table_;
   std::span<const ConformalSet> sets_;

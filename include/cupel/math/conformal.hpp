@@ -249,12 +249,4 @@ CUPEL_HD CUPEL_INLINE i64 set_size_unordered(const ConformalRule& rule, i64 thre
       rule, threshold, [&row, k](i64 least) { return count_from(row, k, least); }, k, largest);
 }
 
-/// Whether the label of `rank` has a score <= threshold under aps or raps, `through` being the sum
-/// of the masses up to it. Once false for a rank it is false for all later ones.
-CUPEL_HD CUPEL_INLINE bool holds_rank(const ConformalRule& rule, i64 threshold, i64 through,
-                                      i64 rank) {
-  const i64 penalty = rule.score == ConformalScore::kRaps ? rank_penalty(rule, rank) : 0;
-  return through + penalty <= threshold;
-}
-
 }  // namespace cupel
