@@ -229,6 +229,7 @@ void ProblemRows::labels(i64 row, i64 n, u8* out) const {
     case Task::kBinary:
     case Task::kRegression:  // no tables of these
     case Task::kRisk:
+    case Task::kVerification:
       return;
     case Task::kMulticlass: {
       const std::byte* labels = reinterpret_cast<const std::byte*>(table_->class_labels);

@@ -285,6 +285,7 @@ void SelftestTable::make_labels(const SelftestCase& shape, u64 seed) {
       return;
     case Task::kRegression:  // no tables of these
     case Task::kRisk:
+    case Task::kVerification:
       return;
   }
 }

@@ -58,8 +58,8 @@ std::vector<std::string> input_paths(const EvalRequest& request,
 
 Result<void> ColumnArguments::apply(const Arguments& arguments, EvalRequest& request) const {
   if (arguments.given("--task")) {
-    const std::vector<Task> tasks = {Task::kBinary, Task::kMulticlass, Task::kMultilabel,
-                                     Task::kRegression, Task::kRisk};
+    const std::vector<Task> tasks = {Task::kBinary,     Task::kMulticlass, Task::kMultilabel,
+                                     Task::kRegression, Task::kRisk,       Task::kVerification};
     std::vector<std::string> names;
     for (const Task known : tasks) names.emplace_back(task_name(known));
     const auto chosen = parse_choice("task", task, names);

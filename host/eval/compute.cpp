@@ -10,6 +10,7 @@
 
 #include "eval/abstention.hpp"
 #include "eval/compute_regression.hpp"
+#include "eval/compute_verification.hpp"
 #include "eval/conformal.hpp"
 #include "eval/fit.hpp"
 #include "eval/group_view.hpp"
@@ -1288,6 +1289,9 @@ Result<std::vector<EvalResult>> compute_results(std::span<const PreparedTable> p
                                                 std::vector<std::string>& states) {
   if (parts.front().view.task == Task::kRegression || parts.front().view.task == Task::kRisk) {
     return compute_regression(parts, request, states);
+  }
+  if (parts.front().view.task == Task::kVerification) {
+    return compute_verification(parts, request, backend, states);
   }
   return Computer(parts, request, backend, states).run();
 }

@@ -2,6 +2,8 @@
 // intersection), read by metrics, averaged over classes, compared between groups.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +27,10 @@ struct ComputeRequest {
   u64 seed = 0;    ///< of what metrics draw
   i64 memory = 0;  ///< bytes that states of one block of classes may take; 0: a default
   int threads = 1;
+  // Of a verification task.
+  std::optional<PairDomain> domain;
+  std::optional<bool> normalize_embedding;
+  std::function<void(u64 done, u64 all)> pairs_progress;  ///< pairs of all passes planned so far
   std::vector<EvalRows>* rows = nullptr;  ///< joined by the rows of selections, where wanted
 };
 

@@ -12,6 +12,7 @@
 #include "backend/thread_pool.hpp"
 #include "eval/prepare_regression.hpp"
 #include "eval/prepare_rows.hpp"
+#include "eval/prepare_verification.hpp"
 
 namespace cupel {
 namespace {
@@ -451,6 +452,9 @@ Result<PreparedTable> prepare_table(const Binding& binding, const EvalRequest& r
     return prepare_regression(binding, request, first_row, loaded);
   }
   if (binding.task == Task::kRisk) return prepare_risk(binding, request, first_row, loaded);
+  if (binding.task == Task::kVerification) {
+    return prepare_verification(binding, request, first_row, loaded);
+  }
   return Preparer(binding, request, first_row, backend, probabilities).run(loaded);
 }
 

@@ -32,6 +32,23 @@ struct DroppedRows {
   i64 total() const { return scores + labels + weights + features; }
 };
 
+/// Rows of a verification task: embeddings with labels, or pairs with scores.
+struct VerificationRows {
+  i64 rows = 0;
+  std::vector<std::string> class_names;  ///< distinct labels as text, in ascending order
+  bool numeric_classes = true;           ///< the order is that of numbers
+  // Embeddings: element (row_at[i], k) of `embedding` is that of row i; without row_at, (i, k).
+  ArrayView embedding;  ///< [n, d] of f16, bf16, f32 or f64, finite
+  Buffer<i64> row_at;
+  Buffer<u32> classes;  ///< [rows] index into class_names
+  Buffer<u64> ids;      ///< [rows] what ties are broken by, distinct unless the ids are not
+  // Pairs with scores.
+  ArrayView score;               ///< [n]; as above with row_at
+  bool is_distance = false;      ///< smaller is closer
+  Buffer<u8> same;               ///< [rows] 1: both sides are of one class
+  Buffer<u32> class_a, class_b;  ///< [rows]; empty: the dump does not say
+};
+
 /// One dump, ready. Views into `arrays` and the buffers; movable, the views stay valid.
 struct PreparedTable {
   TableView view;
@@ -67,9 +84,10 @@ struct PreparedTable {
   // Of a regression or a risk task: the rows; `view` has the task, rows, classes and cells alone.
   std::optional<RegressionView> regression;
   std::optional<RiskView> risk;
-  std::vector<Buffer<double>> numbers;         ///< columns that could not be used where they lie
-  DType loss_type = DType::kF64;               ///< risk: of the column
-  std::function<std::string(i64)> loss_place;  ///< risk: how people find a row of `risk`
+  std::optional<VerificationRows> verification;  ///< likewise
+  std::vector<Buffer<double>> numbers;           ///< columns that could not be used where they lie
+  DType loss_type = DType::kF64;                 ///< risk: of the column
+  std::function<std::string(i64)> loss_place;    ///< risk: how people find a row of `risk`
   /// Risk, with lambdas: how people find one of them.
   std::function<std::string(i64)> lambda_place;
 };

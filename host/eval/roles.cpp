@@ -35,6 +35,9 @@ const std::vector<RoleNames>& role_table() {
       {Role::kLoss, "loss", {"loss", "losses"}},
       {Role::kLambdas, "lambdas", {"lambda", "lambdas"}},
       {Role::kEmbedding, "embedding", {"embedding", "embeddings", "features"}},
+      {Role::kDistance, "distance", {"distance", "distances", "dist"}},
+      {Role::kClassA, "class-a", {"class_a"}},
+      {Role::kClassB, "class-b", {"class_b"}},
   };
   return kTable;
 }

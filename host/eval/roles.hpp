@@ -29,7 +29,10 @@ enum class Role : u8 {
   kThreshold,
   kLoss,
   kLambdas,
-  kEmbedding
+  kEmbedding,
+  kDistance,
+  kClassA,
+  kClassB
 };
 std::string_view role_name(Role role);
 /// The option that names a column of the role, without its dashes.
@@ -60,6 +63,8 @@ struct Binding {
   std::vector<BoundColumn> groups;
   std::optional<BoundColumn> pred, sigma, lower, upper, threshold;  ///< of regression
   std::optional<BoundColumn> loss, lambdas;                         ///< of risk
+  /// Of verification: `embedding`, or `score` or `distance` with both classes.
+  std::optional<BoundColumn> distance, class_a, class_b;
   /// Of a regression with request.pool: nothing in this file says that labels are numbers; an error
   /// unless another file does.
   std::optional<Error> doubt;

@@ -21,6 +21,8 @@ std::string_view task_name(Task task) {
       return "regression";
     case Task::kRisk:
       return "risk";
+    case Task::kVerification:
+      return "verification";
   }
   return "";
 }
@@ -55,6 +57,10 @@ std::string_view undefined_name(Undefined reason) {
       return "ran_away";
     case Undefined::kNotConverged:
       return "not_converged";
+    case Undefined::kTooFewClasses:
+      return "too_few_classes";
+    case Undefined::kNotResolved:
+      return "not_resolved";
   }
   return "";
 }
@@ -255,11 +261,12 @@ std::vector<MetricSpec> default_metrics(Task task) {
   std::vector<MetricSpec> specs;
   for (const Metric* metric : all_metrics()) {
     const MetricInfo& info = metric->info();
-    const bool wanted = task == Task::kBinary       ? info.default_for_binary
-                        : task == Task::kMulticlass ? info.default_for_multiclass
-                        : task == Task::kMultilabel ? info.default_for_multilabel
-                        : task == Task::kRegression ? info.default_for_regression
-                                                    : false;
+    const bool wanted = task == Task::kBinary         ? info.default_for_binary
+                        : task == Task::kMulticlass   ? info.default_for_multiclass
+                        : task == Task::kMultilabel   ? info.default_for_multilabel
+                        : task == Task::kRegression   ? info.default_for_regression
+                        : task == Task::kVerification ? info.default_for_verification
+                                                      : false;
     if (!wanted) continue;
     auto options = Options::make(info.name, effective_options(*metric), {});
     CUPEL_ASSERT(options.ok());

@@ -24,6 +24,7 @@ constexpr Scope kScopes[] = {
     {MetricScope::kSelection, "selection",
      "of p-values, selections and controlled risks (with --calibration)"},
     {MetricScope::kPairs, "pairs", "between groups (with --group)"},
+    {MetricScope::kVerification, "verification", "of pairs of embeddings, and of nearest rows"},
 };
 
 std::string_view scope_name(MetricScope scope) {
@@ -109,6 +110,7 @@ Json json_metric(const Metric* metric) {
   if (info.default_for_multiclass) defaults.push_back(task_name(Task::kMulticlass));
   if (info.default_for_multilabel) defaults.push_back(task_name(Task::kMultilabel));
   if (info.default_for_regression) defaults.push_back(task_name(Task::kRegression));
+  if (info.default_for_verification) defaults.push_back(task_name(Task::kVerification));
   return {{"name", info.name},
           {"summary", info.summary},
           {"scope", scope_name(metric->scope())},
@@ -197,6 +199,7 @@ std::string tasks_text(const MetricInfo& info) {
   add(info.default_for_multiclass, Task::kMulticlass);
   add(info.default_for_multilabel, Task::kMultilabel);
   add(info.default_for_regression, Task::kRegression);
+  add(info.default_for_verification, Task::kVerification);
   return task_names(info) + (defaults.empty() ? "" : "; a default metric for " + defaults);
 }
 

@@ -14,6 +14,7 @@
 #include "cupel/core/task.hpp"
 #include "cupel/math/softmax_f32.hpp"
 #include "cupel/state/conformal.hpp"
+#include "cupel/state/embedding_pairs.hpp"
 #include "cupel/state/p_values.hpp"
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
@@ -156,6 +157,12 @@ class Backend {
   /// half behind that upper half: kDistanceBuckets counts. This default computes on the host.
   virtual Result<std::vector<u64>> pair_distances(const TableView& table, i64 first, i64 last,
                                                   std::optional<u32> high);
+
+  /// One pass over pairs of rows of an embedding. This default computes on the host with `threads`
+  /// threads. Work: width fused operations a pair; memory: the states, and for counts by class,
+  /// ranks and lists scratch of the same order for each thread.
+  virtual Result<PairStates> embedding_pairs(const EmbeddingView& view, const PairPass& pass,
+                                             int threads, const PairProgress& progress);
 
   /// From hold_columns(true) to hold_columns(false) the columns behind every table that is passed
   /// stay as they are, at their addresses: a device may keep what it has copied.

@@ -7,8 +7,8 @@
 
 namespace cupel {
 
-enum class Task : u8 { kBinary, kMulticlass, kMultilabel, kRegression, kRisk };
-/// "binary", "multiclass", "multilabel", "regression", "risk".
+enum class Task : u8 { kBinary, kMulticlass, kMultilabel, kRegression, kRisk, kVerification };
+/// "binary", "multiclass", "multilabel", "regression", "risk", "verification".
 std::string_view task_name(Task task);
 
 }  // namespace cupel

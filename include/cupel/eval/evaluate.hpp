@@ -27,6 +27,8 @@ struct ColumnRoles {
   std::string calibration;                           ///< a boolean column, or a fraction in (0, 1)
   std::string pred, sigma, lower, upper, threshold;  ///< of a regression task
   std::string loss, lambdas;                         ///< of a risk task
+  std::string distance;          ///< of a verification task whose pairs have scores, and ...
+  std::string class_a, class_b;  ///< ... the classes of both sides
 };
 
 struct EvalRequest {
@@ -52,6 +54,12 @@ struct EvalRequest {
   bool by_class = false;
   bool pool = false;
   bool normalize = false;  ///< multiclass probabilities: divide each row by its sum
+  /// Of a verification task, for metrics that do not say themselves. Of pairs with scores none:
+  /// what the column is says.
+  std::optional<PairDomain> domain;
+  std::optional<bool> normalize_embedding;  ///< none: rows are normalised
+  /// A metric normalises embeddings, so that rows of zeros are refused; evaluate() finds out.
+  bool divides_embedding = false;
   RowSplit split = RowSplit::kAll;
   u64 seed = 0;
   NanPolicy nan = NanPolicy::kError;
@@ -125,6 +133,7 @@ struct EvalReport {
 struct EvalProgress {
   i64 dumps_done = 0, dumps = 0;
   i64 rows_done = 0;
+  u64 pairs_done = 0, pairs = 0;  ///< of the current dump, in all passes that are planned so far
   std::string current;
 };
 

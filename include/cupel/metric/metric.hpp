@@ -18,6 +18,7 @@
 #include "cupel/metric/p_value.hpp"
 #include "cupel/metric/risk_control.hpp"
 #include "cupel/metric/selection.hpp"
+#include "cupel/metric/verification.hpp"
 #include "cupel/state/rank_summary.hpp"
 #include "cupel/state/rank_table.hpp"
 #include "cupel/state/row_sums.hpp"
@@ -41,6 +42,8 @@ enum class Undefined : u8 {
   kTooFewCalibration,  ///< no calibration rows to fit on
   kRanAway,            ///< a fit without an optimum inside its bounds
   kNotConverged,       ///< a fit that did not settle
+  kTooFewClasses,      ///< fewer than two classes of two rows and more
+  kNotResolved,        ///< a rate below one over the number of negatives
 };
 /// "no_positive" and so on; empty for kNone.
 std::string_view undefined_name(Undefined reason);
@@ -76,7 +79,8 @@ struct MetricInfo {
   bool default_for_multiclass = false;
   bool default_for_multilabel = false;
   bool default_for_regression = false;  ///< where the dump has the columns that it takes
-  std::vector<Task> tasks;              ///< where it applies
+  bool default_for_verification = false;
+  std::vector<Task> tasks;  ///< where it applies
   std::vector<OptionSpec> options;
 };
 
@@ -86,8 +90,9 @@ enum class MetricScope : u8 {
   kRows,    ///< binary: one problem; multilabel: per label, averages generic; multiclass: one value
   kPairs,   ///< between two groups (xauc)
   kFitted,  ///< fitted on calibration rows, judged on the others; problems as kRows
-  kConformal,  ///< sets by a threshold of the calibration rows, judged on the others; one value
-  kSelection,  ///< rows selected, or risks controlled, by the calibration rows; one value
+  kConformal,     ///< sets by a threshold of the calibration rows, judged on the others; one value
+  kSelection,     ///< rows selected, or risks controlled, by the calibration rows; one value
+  kVerification,  ///< pairs of rows, or each row's nearest rows; one value
 };
 
 /// What a metric must be given.
@@ -104,12 +109,13 @@ struct Needs {
   std::optional<ConformalQuery> conformal;    ///< kConformal: sets, or ...
   std::optional<AbstentionQuery> abstention;  ///< ... a policy that may abstain
   // Of a regression task.
-  std::optional<IntervalQuery> interval;    ///< kConformal: intervals of one model
-  bool interval_widths = false;             ///< and the order of their widths
-  bool errors = false;                      ///< kRows: errors of predictions of one model
-  std::optional<SelectionQuery> selection;  ///< kSelection
-  std::optional<RiskRule> risk;             ///< kSelection
-  std::optional<PValueQuery> p_value;       ///< kSelection
+  std::optional<IntervalQuery> interval;          ///< kConformal: intervals of one model
+  bool interval_widths = false;                   ///< and the order of their widths
+  bool errors = false;                            ///< kRows: errors of predictions of one model
+  std::optional<SelectionQuery> selection;        ///< kSelection
+  std::optional<RiskRule> risk;                   ///< kSelection
+  std::optional<PValueQuery> p_value;             ///< kSelection
+  std::optional<VerificationQuery> verification;  ///< kVerification
 };
 
 /// What all pairs of rows i < j sum up to; see math/pair_kernel.hpp.
@@ -170,14 +176,15 @@ struct Evidence {
   bool outside_unit = false;  ///< some score is outside [0, 1], or row sum not 1; never of logits
   /// What reduce() gave: of each set where needs().confidences has sets by class, else of one.
   std::span<const ReducedSet> sets;
-  const PairSums* pairs = nullptr;             ///< where needs().pairs_nu asks for them
-  ConformalEvidence conformal;                 ///< kConformal
-  AbstentionEvidence abstention;               ///< where needs().abstention asks for it
-  const IntervalEvidence* interval = nullptr;  ///< where needs().interval asks
-  ErrorEvidence errors;                        ///< where needs().errors asks
-  SelectionEvidence selection;                 ///< kSelection
-  RiskEvidence risk;                           ///< kSelection
-  PValueEvidence p_value;                      ///< kSelection
+  const PairSums* pairs = nullptr;                     ///< where needs().pairs_nu asks for them
+  ConformalEvidence conformal;                         ///< kConformal
+  AbstentionEvidence abstention;                       ///< where needs().abstention asks for it
+  const IntervalEvidence* interval = nullptr;          ///< where needs().interval asks
+  ErrorEvidence errors;                                ///< where needs().errors asks
+  SelectionEvidence selection;                         ///< kSelection
+  RiskEvidence risk;                                   ///< kSelection
+  PValueEvidence p_value;                              ///< kSelection
+  const VerificationEvidence* verification = nullptr;  ///< of a verification task
 };
 
 class Metric {
