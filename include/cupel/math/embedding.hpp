@@ -9,7 +9,7 @@
 #pragma once
 
 #include "cupel/core/int.hpp"
-#include "cupel/math/elementary.hpp"
+#include "cupel/math/half.hpp"
 #include "cupel/math/score_key.hpp"
 
 namespace cupel {
@@ -17,17 +17,6 @@ namespace cupel {
 /// What closeness of two embeddings is: their Euclidean distance, or the cosine of their angle (of
 /// rows that are not normalised, their dot product).
 enum class PairDomain : u8 { kL2, kCosine };
-
-CUPEL_HD CUPEL_INLINE u32 bits_from_float(float value) {
-  u32 bits = 0;
-  __builtin_memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-CUPEL_HD CUPEL_INLINE float float_from_bits(u32 bits) {
-  float value = 0;
-  __builtin_memcpy(&value, &bits, sizeof value);
-  return value;
-}
 
 /// One element more of a chain: round(a * b + sum).
 CUPEL_HD CUPEL_INLINE float add_product(float sum, float a, float b) {
