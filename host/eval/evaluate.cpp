@@ -88,8 +88,8 @@ class Evaluator {
     }
     for (std::size_t i = 0; i < groups.size(); ++i) {
       if (progress_) {
-        progress_(
-            {static_cast<i64>(i), static_cast<i64>(groups.size()), rows_done_, groups[i].front()});
+        progress_({static_cast<i64>(i), static_cast<i64>(groups.size()), rows_done_, 0, 0,
+                   groups[i].front()});
       }
       auto done = evaluate_one(groups[i], plans);
       if (done.ok()) continue;
@@ -99,7 +99,8 @@ class Evaluator {
       report_.failures.push_back({groups[i].front(), done.error()});
     }
     if (progress_) {
-      progress_({static_cast<i64>(groups.size()), static_cast<i64>(groups.size()), rows_done_, {}});
+      progress_(
+          {static_cast<i64>(groups.size()), static_cast<i64>(groups.size()), rows_done_, 0, 0, {}});
     }
     if (report_.failures.size() == groups.size()) return report_.failures.front().error;
     report_.plan.emplace_back("dumps", std::move(plans));
