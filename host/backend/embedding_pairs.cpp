@@ -1,78 +1,142 @@
-// Passes over pairs of rows of an embedding, on the host.
-#include <algorithm>
+// A pass over pairs of rows of an embedding, on the host: tiles of gaps, and what reads them.
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <vector>
+
+#include "backend/pair_counts.hpp"
+#include "backend/pair_list.hpp"
+#include "backend/pair_neighbours.hpp"
+#include "backend/pair_products.hpp"
+#include "backend/pair_ranks.hpp"
+#include "backend/thread_pool.hpp"
 #include "cupel/backend/backend.hpp"
 
 namespace cupel {
+namespace {
 
-Result<PairStates> Backend::embedding_pairs(const EmbeddingView& view, const PairPass& pass, int,
-                                            const PairProgress& progress) {
-  PairStates states;
-  if (!pass.cuts.empty()) states.cuts = ClassCuts(view.class_count, pass.cuts.size());
-  Buffer<u32> pos_keys;
-  Buffer<u32> neg_keys;
-  std::vector<std::vector<Neighbours::One>> near(pass.neighbours.size());
-  PairList::Chunk chunk;
-  const auto offer = [&](i64 of, i64 other, u32 key) {
-    if (near.empty() || pass.neighbours[static_cast<std::size_t>(of)] == 0) return;
-    near[static_cast<std::size_t>(of)].push_back({key, view.ties[other], static_cast<u32>(other)});
-  };
-  for (i64 i = pass.a_first; i < pass.a_last; ++i) {
-    for (i64 j = std::max(i + 1, pass.b_first); j < pass.b_last; ++j) {
-      const float gap = pair_gap(view.domain, dot_chain(view.row(i), view.row(j), view.width),
-                                 view.squares[i], view.squares[j]);
-      const u32 a = view.classes[i];
-      const u32 b = view.classes[j];
-      if (!pass.cuts.empty()) {
-        const auto column = static_cast<std::size_t>(
-            std::lower_bound(pass.cuts.begin(), pass.cuts.end(), gap) - pass.cuts.begin());
-        if (a == b) {
-          ++states.cuts.pos_at(a, column);
-        } else {
-          ++states.cuts.neg_at(a, column);
-          ++states.cuts.neg_at(b, column);
-        }
-      }
-      const u32 key = gap_key(view.domain, gap);
-      if (pass.ranks) (a == b ? pos_keys : neg_keys).push_back(key);
-      offer(i, j, key);
-      offer(j, i, key);
-      for (const GapRange& range : pass.kept) {
-        if (gap <= range.low || gap > range.high) continue;
-        if (pass.kept_negatives_only && a == b) continue;
-        chunk.tiles.push_back({static_cast<u32>(i), static_cast<u32>(j), 1});
-        chunk.gaps.push_back(gap);
-        chunk.places.push_back(0);
+/// Packed columns of an item of work: what stays in the second-level cache while rows go by.
+constexpr i64 kPackedBytes = i64{400} << 10;
+constexpr i64 kMostPanels = 16;
+/// Rows of an item: enough to make packing cheap, few enough to balance.
+constexpr i64 kItemRows = 4096;
+
+struct Item {
+  i64 row_first = 0, row_last = 0;
+  i64 col_first = 0, col_last = 0;
+};
+
+class HostPass {
+ public:
+  HostPass(const EmbeddingView& view, const PairPass& pass, int threads,
+           const PairProgress& progress)
+      : view_(view), pass_(pass), pool_(threads), progress_(progress) {
+    if (!pass.cuts.empty()) cuts_.emplace(view, pass, pool_.threads());
+    if (pass.ranks) ranks_.emplace(view, pool_.threads());
+    if (!pass.neighbours.empty()) neighbours_.emplace(view, pass.neighbours, pool_.threads());
+    if (!pass.kept.empty()) list_.emplace(view, pass, pool_.threads());
+    const i64 panel_bytes = view.width * kTileCols * static_cast<i64>(sizeof(float));
+    panels_ = std::clamp<i64>(kPackedBytes / panel_bytes, 1, kMostPanels);
+  }
+
+  PairStates run() {
+    const std::vector<Item> items = plan();
+    std::vector<std::vector<PackedColumns>> packed(static_cast<std::size_t>(pool_.threads()));
+    pool_.parallel_for(static_cast<i64>(items.size()), [&](int thread, i64 index) {
+      work(thread, items[static_cast<std::size_t>(index)],
+           packed[static_cast<std::size_t>(thread)]);
+    });
+    PairStates states;
+    if (cuts_) states.cuts = cuts_->finish();
+    if (ranks_) states.ranks = ranks_->finish();
+    if (neighbours_) states.neighbours = neighbours_->finish();
+    if (list_) states.kept = list_->finish();
+    if (progress_) progress_(pass_.pairs());
+    return states;
+  }
+
+ private:
+  /// Columns from behind to in front: the largest items first.
+  std::vector<Item> plan() const {
+    std::vector<Item> items;
+    const i64 step = panels_ * kTileCols;
+    for (i64 last = pass_.b_last; last > pass_.b_first; last -= step) {
+      const i64 first = std::max(pass_.b_first, last - step);
+      const i64 row_end = std::min(pass_.a_last, last - 1);
+      for (i64 row = pass_.a_first; row < row_end; row += kItemRows) {
+        items.push_back({row, std::min(row + kItemRows, row_end), first, last});
       }
     }
+    return items;
   }
-  if (pass.ranks) {
-    const u64 pos = pos_keys.size();
-    const u64 neg = neg_keys.size();
-    std::sort(pos_keys.begin(), pos_keys.end());
-    std::sort(neg_keys.begin(), neg_keys.end());
-    KeyRuns<u32> runs{canonical_run(std::move(pos_keys)), canonical_run(std::move(neg_keys))};
-    states.ranks = RankTable(ScoreKind::kF32, false, std::move(runs), pos, neg);
+
+  template <class Call>
+  void each_sink(const Call& call) {
+    if (cuts_) call(*cuts_);
+    if (ranks_) call(*ranks_);
+    if (neighbours_) call(*neighbours_);
+    if (list_) call(*list_);
   }
-  if (!near.empty()) {
-    states.neighbours.offsets.push_back(0);
-    for (std::size_t row = 0; row < near.size(); ++row) {
-      std::vector<Neighbours::One>& of = near[row];
-      std::sort(of.begin(), of.end(), [](const auto& x, const auto& y) {
-        return x.key != y.key ? x.key > y.key : x.tie < y.tie;
-      });
-      if (of.size() > pass.neighbours[row]) of.resize(pass.neighbours[row]);
-      states.neighbours.rows.insert(states.neighbours.rows.end(), of.begin(), of.end());
-      states.neighbours.offsets.push_back(states.neighbours.rows.size());
+
+  void work(int thread, const Item& item, std::vector<PackedColumns>& packed) {
+    alignas(64) float gaps[kTileRows * kTileCols];
+    packed.resize(static_cast<std::size_t>(panels_));
+    std::size_t panels = 0;
+    for (i64 col = item.col_first; col < item.col_last; col += kTileCols) {
+      const i64 count = std::min<i64>(kTileCols, item.col_last - col);
+      pack_columns(view_, col, static_cast<int>(count), packed[panels++]);
     }
+    each_sink([&](auto& sink) { sink.begin(thread, item.col_first, item.col_last); });
+    for (i64 row = item.row_first; row < item.row_last; row += kTileRows) {
+      const auto rows = static_cast<int>(std::min<i64>(kTileRows, item.row_last - row));
+      for (std::size_t p = 0; p < panels; ++p) {
+        if (row >= packed[p].first + packed[p].count - 1) continue;  // no pair with i < j
+        const GapTile tile = make_tile(view_, row, rows, packed[p], gaps);
+        each_sink([&](auto& sink) { sink.take(thread, tile); });
+      }
+    }
+    each_sink([&](auto& sink) { sink.end(thread); });
+    if (!progress_) return;
+    PairPass part;
+    part.a_first = item.row_first;
+    part.a_last = item.row_last;
+    part.b_first = item.col_first;
+    part.b_last = item.col_last;
+    const u64 pairs = part.pairs();
+    const u64 done = done_.fetch_add(pairs, std::memory_order_relaxed) + pairs;
+    if (const std::unique_lock lock(telling_, std::try_to_lock); lock.owns_lock()) progress_(done);
   }
-  if (!chunk.gaps.empty()) states.kept.chunks.push_back(std::move(chunk));
-  if (static_cast<i64>(states.kept.bytes()) > pass.kept_bytes && !pass.kept.empty()) {
-    states.kept = {};
-    states.kept.complete = false;
+
+  const EmbeddingView& view_;
+  const PairPass& pass_;
+  ThreadPool pool_;
+  const PairProgress& progress_;
+  std::optional<CutSink> cuts_;
+  std::optional<RankSink> ranks_;
+  std::optional<NeighbourSink> neighbours_;
+  std::optional<ListSink> list_;
+  i64 panels_ = 1;
+  std::atomic<u64> done_{0};
+  std::mutex telling_;
+};
+
+}  // namespace
+
+Result<PairStates> Backend::embedding_pairs(const EmbeddingView& view, const PairPass& pass,
+                                            int threads, const PairProgress& progress) {
+  try {
+    return HostPass(view, pass, std::max(threads, 1), progress).run();
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kInternal,
+                 {},
+                 fmt::format("there is not enough memory for a pass over {} pairs of {} classes",
+                             pass.pairs(), view.class_count),
+                 "ask for fewer thresholds or metrics at a time"};
   }
-  if (progress) progress(pass.pairs());
-  return states;
 }
 
 }  // namespace cupel
