@@ -29,7 +29,12 @@ void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
   arguments.text("--lambdas", "X", roles.lambdas, "risk: these L values");
   arguments.text("--weight", "X", roles.weight, "sample weights");
   arguments.text("--id", "X", roles.id, "row ids for whatever is drawn at random");
-  arguments.text("--embedding", "X", roles.embedding, "feature vectors, for worst_slab_coverage");
+  arguments.text("--embedding", "X", roles.embedding,
+                 "verification: a vector a row; features, for worst_slab_coverage");
+  arguments.text("--distance", "X", roles.distance,
+                 "verification: distances of pairs; --score if larger is closer");
+  arguments.text("--class-a", "X", roles.class_a, "verification: class of one side of a pair");
+  arguments.text("--class-b", "X", roles.class_b, "verification: class of the other side");
   arguments.list("--group", "X[,Y]", roles.groups, "values per group of these columns too");
   arguments.flag("--intersect", request.intersect, "and per combination of the group columns");
   arguments.text("--unknown", "V", unknown,
@@ -37,7 +42,8 @@ void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
   arguments.text("--calibration", "X", roles.calibration,
                  "a boolean column, or a fraction of rows");
   arguments.text("--task", "T", task,
-                 "binary, multiclass, multilabel, regression, risk; follows from columns");
+                 "binary, multiclass, multilabel, regression, risk, verification; follows from "
+                 "columns");
   arguments.text("--pos-label", "V", request.pos_label, "the label that counts as positive");
   arguments.list("--dtype", "X=bf16", dtypes, "column X holds bfloat16");
 }
@@ -52,7 +58,8 @@ std::vector<std::string> input_paths(const EvalRequest& request,
   paths.insert(paths.end(), roles.groups.begin(), roles.groups.end());
   paths.insert(paths.end(), {roles.label, roles.score, roles.probs, roles.logits, roles.weight,
                              roles.id, roles.embedding, roles.calibration, roles.pred, roles.sigma,
-                             roles.lower, roles.upper, roles.threshold, roles.loss, roles.lambdas});
+                             roles.lower, roles.upper, roles.threshold, roles.loss, roles.lambdas,
+                             roles.distance, roles.class_a, roles.class_b});
   return paths;
 }
 

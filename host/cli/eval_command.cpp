@@ -20,6 +20,7 @@ constexpr std::string_view kExamples =
     "  cupel eval 'dumps/**/*.npz' --format json -o results.json\n"
     "  cupel eval score.npy --label y_true.npy --weight w.npy\n"
     "  cupel eval intervals.npz --calibration 0.5 --conformal absolute,cqr\n"
+    "  cupel eval embeddings.npz --metrics 'opis(far_range=0.01:0.1),recall_at_k'\n"
     "  zcat scores.csv.gz | cupel eval - --score p --label y\n";
 
 struct EvalArguments {
@@ -31,6 +32,8 @@ struct EvalArguments {
   std::string seed = "0";
   std::string nan = "error";
   std::string softmax = "f64";
+  std::string domain;
+  bool as_is = false;
   std::string threads = "0";
   std::string memory;
   std::string format_name = "table";
@@ -62,6 +65,9 @@ void EvalArguments::declare(Arguments& arguments) {
   arguments.text("--empty", "E", request.conformal.empty,
                  "empty sets: keep, or argmax puts the most probable label in");
   columns.declare(arguments, request);
+  arguments.section("pairs of embeddings (opis, eer, tar_at_far, recall_at_k, ..)");
+  arguments.text("--domain", "D", domain, "what is compared: l2 (distances), or cosine");
+  arguments.flag("--as-is", as_is, "take rows as they are, not divided by their lengths");
   arguments.section("rows");
   arguments.flag("--pool", request.pool, "all files are shards of one dump");
   arguments.flag("--normalize", request.normalize,
@@ -113,6 +119,13 @@ Result<void> EvalArguments::apply(const Arguments& arguments) {
   const auto chosen_softmax = parse_choice("--softmax", softmax, {"f64", "f32"});
   if (!chosen_softmax) return chosen_softmax.error();
   request.softmax = *chosen_softmax == 0 ? SoftmaxKind::kF64 : SoftmaxKind::kF32;
+
+  if (arguments.given("--domain")) {
+    const auto chosen_domain = parse_choice("--domain", domain, {"l2", "cosine"});
+    if (!chosen_domain) return chosen_domain.error();
+    request.domain = *chosen_domain == 0 ? PairDomain::kL2 : PairDomain::kCosine;
+  }
+  if (as_is) request.normalize_embedding = false;
 
   const auto seed_number = parse_integer("--seed", seed, 0, std::numeric_limits<i64>::max());
   if (!seed_number) return seed_number.error();

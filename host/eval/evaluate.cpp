@@ -39,6 +39,18 @@ bool need_probabilities(std::span<const MetricSpec> metrics, const Binding& bind
   });
 }
 
+/// Whether some metric compares rows of an embedding that are divided by their lengths; `otherwise`
+/// is what those do that do not say.
+bool divide_embeddings(std::span<const MetricSpec> metrics, bool otherwise) {
+  if (metrics.empty()) return otherwise;
+  return std::any_of(metrics.begin(), metrics.end(), [&](const MetricSpec& spec) {
+    if (spec.metric->scope() != MetricScope::kVerification) return otherwise;
+    const auto needs = spec.metric->needs(spec.options, Task::kVerification, 2, false);
+    if (!needs.ok() || !needs->verification) return otherwise;
+    return needs->verification->normalize.value_or(otherwise);
+  });
+}
+
 /// "a", "a and b", "a, b and c".
 std::string enumerate(const std::vector<std::string>& names) {
   std::string text;
@@ -87,10 +99,9 @@ class Evaluator {
       for (const std::string& path : request_.dumps) groups.push_back({path});
     }
     for (std::size_t i = 0; i < groups.size(); ++i) {
-      if (progress_) {
-        progress_({static_cast<i64>(i), static_cast<i64>(groups.size()), rows_done_, 0, 0,
-                   groups[i].front()});
-      }
+      at_ = {static_cast<i64>(i), static_cast<i64>(groups.size()), rows_done_, 0, 0,
+             groups[i].front()};
+      if (progress_) progress_(at_);
       auto done = evaluate_one(groups[i], plans);
       if (done.ok()) continue;
       take_notes(groups[i]);  // the next dump's plan should not have them
@@ -130,6 +141,8 @@ class Evaluator {
     request_.scales = has_scales(metrics_);
     request_.levels = has_levels(metrics_);
     request_.draws = has_draws(metrics_) || request_.embedding;
+    request_.divides_embedding = divide_embeddings(metrics_of(Task::kVerification),
+                                                   request_.normalize_embedding.value_or(true));
     for (const MetricSpec& spec : metrics_) {
       // Intervals may be judged as they are, which the columns say.
       const std::vector<Task>& tasks = spec.metric->info().tasks;
@@ -274,6 +287,7 @@ class Evaluator {
     for (const PreparedTable& part : parts) rows_done_ += part.view.rows;
     plans.push_back(describe_plan(paths, opened, parts, states, take_notes(paths)));
     warn_of_dropped(paths, parts);
+    warn_of_weights(paths, opened);
     return {};
   }
 
@@ -327,19 +341,34 @@ class Evaluator {
       return input_error(opened.back().dump->path(), std::move(what),
                          "pooled dumps need the same columns as " + opened.front().dump->path());
     };
+    const auto width_of = [](const Binding& binding) {
+      return binding.embedding ? binding.embedding->info().cols() : 0;
+    };
+    const bool verification = first.task == Task::kVerification && last.task == first.task;
+    if (verification && first.embedding && last.embedding && width_of(first) != width_of(last)) {
+      return refuse(fmt::format("has an embedding of width {}, the first dump has {}",
+                                width_of(last), width_of(first)));
+    }
     if (first.task != last.task || first.classes != last.classes || first.logits != last.logits) {
       return refuse(fmt::format("is {} with {} classes, the first dump is {} with {}",
                                 task_name(last.task), last.classes, task_name(first.task),
                                 first.classes));
     }
-    if (first.score.dump == nullptr) {
+    if (first.score.dump == nullptr || verification) {
       const auto roles_of = [](const Binding& binding) {
         std::vector<std::string_view> roles;
         for (const BoundColumn* column : binding.columns())
           roles.push_back(role_name(column->role));
         return roles;
       };
-      if (roles_of(first) == roles_of(last)) return {};
+      const bool typed = first.score.dump == nullptr || last.score.dump == nullptr ||
+                         first.score.info().dtype == last.score.info().dtype;
+      if (roles_of(first) == roles_of(last) && typed) return {};
+      if (!typed) {
+        return refuse(fmt::format("has {} scores, the first dump has {}",
+                                  dtype_name(last.score.info().dtype),
+                                  dtype_name(first.score.info().dtype)));
+      }
       return refuse(fmt::format("has {}, the first dump has {}", fmt::join(roles_of(last), ", "),
                                 fmt::join(roles_of(first), ", ")));
     }
@@ -383,6 +412,16 @@ class Evaluator {
     request.memory = request_.memory;
     request.threads = request_.threads > 0 ? request_.threads : available_threads();
     if (request_.list_rows) request.rows = &rows;
+    request.domain = request_.domain;
+    request.normalize_embedding = request_.normalize_embedding;
+    if (progress_) {
+      request.pairs_progress = [this](u64 done, u64 all) {
+        EvalProgress now = at_;
+        now.pairs_done = done;
+        now.pairs = all;
+        progress_(now);
+      };
+    }
     auto computed = compute_results(parts, request, *backend_, states);
     if (!computed) return computed.error();
     results = std::move(*computed);
@@ -454,6 +493,18 @@ class Evaluator {
     }
   }
 
+  /// Pairs have no weights: a column that would be that of another task is not used.
+  void warn_of_weights(const std::vector<std::string>& paths, const std::vector<OpenDump>& opened) {
+    for (std::size_t i = 0; i < opened.size(); ++i) {
+      if (opened[i].binding.task != Task::kVerification) continue;
+      for (const ArrayInfo& info : opened[i].dump->arrays()) {
+        if (usual_role(info.name) != role_name(Role::kWeight)) continue;
+        report_.warnings.push_back(
+            fmt::format("{}: '{}' is not used: pairs have no weights", paths[i], info.name));
+      }
+    }
+  }
+
   /// Where values are undefined because scores are no probabilities: which row says so, and what to
   /// do. Looks for that row only then.
   void warn_of_scores(const std::vector<OpenDump>& opened, const std::vector<PreparedTable>& parts,
@@ -468,7 +519,8 @@ class Evaluator {
       }
       names.push_back(result.metric);
     }
-    const bool scored = opened[0].binding.score.dump != nullptr;
+    const bool scored =
+        opened[0].binding.score.dump != nullptr && opened[0].binding.task != Task::kVerification;
     if (names.empty() || !scored || opened[0].binding.logits) return;
     ThreadPool pool(request_.threads > 0 ? request_.threads : available_threads());
     for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -538,6 +590,7 @@ class Evaluator {
   std::vector<MetricSpec> metrics_;
   EvalReport report_;
   i64 rows_done_ = 0;
+  EvalProgress at_;  ///< before the current dump
 };
 
 }  // namespace

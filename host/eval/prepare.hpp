@@ -42,6 +42,9 @@ struct VerificationRows {
   Buffer<i64> row_at;
   Buffer<u32> classes;  ///< [rows] index into class_names
   Buffer<u64> ids;      ///< [rows] what ties are broken by, distinct unless the ids are not
+  /// The embedding's column, for the places of rows and to give back what was read; may be of no
+  /// dump.
+  BoundColumn column;
   // Pairs with scores.
   ArrayView score;               ///< [n]; as above with row_at
   bool is_distance = false;      ///< smaller is closer

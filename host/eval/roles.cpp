@@ -65,18 +65,27 @@ class Binder {
     if (*kind == Kind::kScores) {
       if (auto bound = bind_scores(); !bound) return bound.error();
     }
+    if (*kind == Kind::kVerification) {
+      if (auto bound = bind_compared(); !bound) return bound.error();
+    }
     if (*kind != Kind::kRisk) {
-      const bool optional = *kind == Kind::kScores && request_.label_optional;
-      if (auto bound = bind_label(optional); !bound) return bound.error();
+      const bool optional = (*kind == Kind::kScores && request_.label_optional) ||
+                            (*kind == Kind::kVerification && binding_.class_a.has_value());
+      const bool pairs = *kind == Kind::kVerification && !binding_.embedding;
+      if (auto bound = bind_label(optional, pairs); !bound) return bound.error();
     }
-    if (auto done = bind_optional(Role::kWeight, request_.roles.weight, binding_.weight); !done) {
-      return done.error();
+    // Pairs have no weights: a column that only has the name of one is left where it is.
+    if (*kind != Kind::kVerification) {
+      auto done = bind_optional(Role::kWeight, request_.roles.weight, binding_.weight);
+      if (!done) return done.error();
     }
-    // Only random draws follow the row id, so it is read only where one is made.
+    // Random draws follow the row id, and so do ties of equally near rows; it is read only where
+    // there are such.
     const bool splits = request_.fits || request_.split != RowSplit::kAll;
     const bool draws = request_.draws || (splits && is_fraction(request_.roles.calibration));
     const bool asked = *kind == Kind::kRegression && !request_.roles.id.empty();
-    if (draws || asked) {
+    const bool ties = *kind == Kind::kVerification && binding_.embedding.has_value();
+    if (draws || asked || ties) {
       if (auto done = bind_optional(Role::kId, request_.roles.id, binding_.id); !done) {
         return done.error();
       }
@@ -86,7 +95,7 @@ class Binder {
       if (!column) return column.error();
       binding_.calibration = *column;
     }
-    if (request_.embedding) {
+    if (request_.embedding && *kind != Kind::kVerification) {
       auto column = required(Role::kEmbedding, request_.roles.embedding);
       if (!column) return column.error();
       binding_.embedding = *column;
@@ -96,47 +105,69 @@ class Binder {
       if (!column) return column.error();
       binding_.groups.push_back(*column);
     }
-    const auto inferred = *kind == Kind::kScores       ? infer_task()
-                          : *kind == Kind::kRegression ? bind_regression()
-                                                       : bind_risk();
+    const auto inferred = *kind == Kind::kScores         ? infer_task()
+                          : *kind == Kind::kRegression   ? bind_regression()
+                          : *kind == Kind::kVerification ? bind_verification()
+                                                         : bind_risk();
     if (!inferred) return inferred.error();
     if (auto checked = check_lengths(); !checked) return checked.error();
     return std::move(binding_);
   }
 
  private:
-  enum class Kind : u8 { kScores, kRegression, kRisk };
+  enum class Kind : u8 { kScores, kRegression, kRisk, kVerification };
+
+  /// Whether some name is given.
+  static bool any(std::initializer_list<const std::string*> names) {
+    return std::any_of(names.begin(), names.end(), [](const auto* name) { return !name->empty(); });
+  }
+
+  /// Whether the dump has a column under a usual name of the role.
+  bool holds(Role role) const {
+    const auto& names = role_table()[static_cast<std::size_t>(role)].usual;
+    return std::any_of(names.begin(), names.end(),
+                       [&](auto name) { return find_array(dump_, name).has_value(); });
+  }
 
   /// By --task, else by the options that name columns, else by the names of columns.
   Result<Kind> find_kind() {
     const ColumnRoles& roles = request_.roles;
-    const auto any = [](std::initializer_list<const std::string*> names) {
-      return std::any_of(names.begin(), names.end(),
-                         [](const auto* name) { return !name->empty(); });
-    };
     const bool of_scores = any({&roles.score, &roles.probs, &roles.logits});
     const bool of_regression =
         any({&roles.pred, &roles.sigma, &roles.lower, &roles.upper, &roles.threshold});
     const bool of_risk = any({&roles.loss, &roles.lambdas});
-    if (int{of_scores} + int{of_regression} + int{of_risk} > 1) {
-      return usage_error("options name columns of different tasks: scores, predictions or losses",
-                         "name those of one task");
+    // `score` may be that of pairs.
+    const bool of_pairs = any({&roles.distance, &roles.class_a, &roles.class_b});
+    const bool of_classes = any({&roles.probs, &roles.logits});
+    if (int{of_scores} + int{of_regression} + int{of_risk} > 1 ||
+        (of_pairs && (of_classes || of_regression || of_risk))) {
+      return usage_error(
+          "options name columns of different tasks: scores, predictions, losses or pairs",
+          "name those of one task");
+    }
+    if (of_pairs && request_.task && *request_.task != Task::kVerification) {
+      return usage_error(fmt::format("--distance, --class-a and --class-b are of pairs, and --task "
+                                     "says {}",
+                                     task_name(*request_.task)),
+                         "leave them or --task out");
     }
     if (request_.task == Task::kRegression) return Kind::kRegression;
     if (request_.task == Task::kRisk) return Kind::kRisk;
-    if (request_.task || of_scores) return Kind::kScores;
+    if (request_.task == Task::kVerification) return Kind::kVerification;
+    if (request_.task) return Kind::kScores;
+    if (of_pairs) return Kind::kVerification;
+    if (of_classes) return Kind::kScores;
+    const bool classes = holds(Role::kClassA) && holds(Role::kClassB);
+    if (of_scores) return classes ? Kind::kVerification : Kind::kScores;
     if (any({&roles.pred, &roles.lower, &roles.upper})) return Kind::kRegression;
     if (of_risk) return Kind::kRisk;
-    const auto holds = [&](std::initializer_list<Role> wanted) {
-      return std::any_of(wanted.begin(), wanted.end(), [&](Role role) {
-        const auto& names = role_table()[static_cast<std::size_t>(role)].usual;
-        return std::any_of(names.begin(), names.end(),
-                           [&](auto name) { return find_array(dump_, name).has_value(); });
-      });
-    };
-    if (holds({Role::kScore, Role::kProbs, Role::kLogits})) return Kind::kScores;
-    if (holds({Role::kPred, Role::kLower, Role::kUpper})) return Kind::kRegression;
-    return holds({Role::kLoss}) ? Kind::kRisk : Kind::kScores;
+    // Features that a metric of another task takes are no task of their own.
+    if (!request_.embedding && !roles.embedding.empty()) return Kind::kVerification;
+    if (classes && (holds(Role::kScore) || holds(Role::kDistance))) return Kind::kVerification;
+    if (holds(Role::kScore) || holds(Role::kProbs) || holds(Role::kLogits)) return Kind::kScores;
+    if (holds(Role::kPred) || holds(Role::kLower) || holds(Role::kUpper)) return Kind::kRegression;
+    if (holds(Role::kLoss)) return Kind::kRisk;
+    return !request_.embedding && holds(Role::kEmbedding) ? Kind::kVerification : Kind::kScores;
   }
 
   Error input(std::string what, std::string hint) const {
@@ -201,14 +232,20 @@ class Binder {
     return **column;
   }
 
-  Result<void> bind_label(bool optional) {
+  Result<void> bind_label(bool optional, bool of_pairs) {
     if (optional && request_.roles.label.empty()) {
       auto found = usual(Role::kLabel);
       if (!found) return found.error();
       if (!*found) return {};
     }
     auto label = required(Role::kLabel, request_.roles.label);
-    if (!label) return label.error();
+    if (!label) {
+      Error error = label.error();
+      if (of_pairs && error.code == ErrorCode::kInput && request_.roles.label.empty()) {
+        error.hint += ", or the classes of both sides with --class-a and --class-b";
+      }
+      return error;
+    }
     binding_.label = *label;
     return {};
   }
@@ -255,6 +292,120 @@ class Binder {
     }
     return input("no array for the scores; it has " + list_arrays(dump_),
                  "name one with --score, --probs or --logits");
+  }
+
+  /// What verification compares: an embedding, or the score or the distance of each pair with, if
+  /// there are any, the classes of both sides.
+  Result<void> bind_compared() {
+    const ColumnRoles& roles = request_.roles;
+    if (!roles.weight.empty()) {
+      return usage_error("pairs have no weights, and --weight names some", "leave it out");
+    }
+    if (any({&roles.probs, &roles.logits, &roles.pred, &roles.sigma, &roles.lower, &roles.upper,
+             &roles.threshold, &roles.loss, &roles.lambdas})) {
+      return usage_error("options name columns that verification does not take",
+                         "it takes --embedding with --label, or --score or --distance with "
+                         "--class-a and --class-b or --label");
+    }
+    // What options name comes before what is found by its name.
+    const bool of_pairs = any({&roles.score, &roles.distance, &roles.class_a, &roles.class_b});
+    const bool both_classes = (!roles.class_a.empty() || holds(Role::kClassA)) &&
+                              (!roles.class_b.empty() || holds(Role::kClassB));
+    const bool has_values = holds(Role::kScore) || holds(Role::kDistance);
+    const bool pairs = of_pairs || (roles.embedding.empty() && has_values &&
+                                    (both_classes || !holds(Role::kEmbedding)));
+    if (of_pairs && !roles.embedding.empty()) {
+      return usage_error("options name an embedding and columns of pairs with scores",
+                         "name those of one of them");
+    }
+    if (pairs) return bind_pairs();
+    if (roles.embedding.empty() && has_values && holds(Role::kEmbedding)) {
+      auto embedding = usual(Role::kEmbedding);
+      if (!embedding) return embedding.error();
+      const Role role = holds(Role::kScore) ? Role::kScore : Role::kDistance;
+      auto value = usual(role);
+      if (!value) return value.error();
+      return input(fmt::format("'{}' and '{}' could both be what is compared",
+                               (*embedding)->info().name, (*value)->info().name),
+                   fmt::format("name one with --embedding or --{}", role_name(role)));
+    }
+    return bind_embedding();
+  }
+
+  Result<void> bind_embedding() {
+    const ColumnRoles& roles = request_.roles;
+    if (roles.embedding.empty()) {
+      auto found = usual(Role::kEmbedding);
+      if (!found) return found.error();
+      if (!*found) {
+        return input("no array for an embedding, or for scores or distances of pairs; it has " +
+                         list_arrays(dump_),
+                     "name one with --embedding, --score or --distance");
+      }
+      binding_.embedding = *found;
+      return {};
+    }
+    auto column = named(Role::kEmbedding, roles.embedding);
+    if (!column) return column.error();
+    binding_.embedding = *column;
+    return {};
+  }
+
+  Result<void> bind_pairs() {
+    const ColumnRoles& roles = request_.roles;
+    if (!roles.score.empty() && !roles.distance.empty()) {
+      return usage_error("both --score and --distance are given", "name the one to rank pairs by");
+    }
+    std::optional<BoundColumn> score;
+    if (roles.distance.empty()) {
+      if (auto done = bind_optional(Role::kScore, roles.score, score); !done) return done.error();
+    }
+    if (roles.score.empty()) {
+      auto done = bind_optional(Role::kDistance, roles.distance, binding_.distance);
+      if (!done) return done.error();
+    }
+    if (score && binding_.distance) {
+      return input(fmt::format("'{}' (larger is closer) and '{}' (smaller is closer) could both "
+                               "rank the pairs",
+                               score->info().name, binding_.distance->info().name),
+                   "name one with --score or --distance");
+    }
+    if (!score && !binding_.distance) {
+      return input("no array for scores or distances of pairs; it has " + list_arrays(dump_),
+                   "name one with --score (larger is closer) or --distance (smaller is closer)");
+    }
+    if (score) binding_.score = *score;
+    for (const auto& [role, name, column] :
+         {std::tuple{Role::kClassA, &roles.class_a, &binding_.class_a},
+          std::tuple{Role::kClassB, &roles.class_b, &binding_.class_b}}) {
+      if (auto done = bind_optional(role, *name, *column); !done) return done.error();
+    }
+    if (binding_.class_a.has_value() != binding_.class_b.has_value()) {
+      const bool has_a = binding_.class_a.has_value();
+      return input(fmt::format("'{}' is the class of one side of the pairs, and no array is that "
+                               "of the other; it has {}",
+                               (has_a ? binding_.class_a : binding_.class_b)->info().name,
+                               list_arrays(dump_)),
+                   fmt::format("name it with --{}", has_a ? "class-b" : "class-a"));
+    }
+    return {};
+  }
+
+  Result<void> bind_verification() {
+    binding_.task = Task::kVerification;
+    binding_.classes = 2;
+    if (!binding_.embedding) {
+      binding_.rows = binding_.columns().front()->info().rows();
+      return {};
+    }
+    const ArrayInfo& info = binding_.embedding->info();
+    binding_.rows = info.rows();
+    if (info.shape.size() != 2 || info.cols() < 1) {
+      return input_error(binding_.embedding->dump->path(),
+                         fmt::format("embedding {} is not one vector a row", described(info)),
+                         "verification takes [n,d] with d of 1 or more");
+    }
+    return {};
   }
 
   static std::string described(const ArrayInfo& info) {
@@ -407,17 +558,19 @@ class Binder {
                            "all columns need the same length");
       }
       if (column->role == Role::kEmbedding) {
+        if (binding_.task == Task::kVerification) continue;  // checked above
         if (info.shape.size() <= 2 && info.cols() > 0) continue;
         return input_error(column->dump->path(),
                            fmt::format("'{}' [{}] is no matrix of features", info.name,
                                        fmt::join(info.shape, ",")),
                            "the embedding needs an array [n,d] with a vector a row, or [n]");
       }
-      const bool matrix_allowed = column->role == Role::kLabel
-                                      ? binding_.task == Task::kMultilabel
-                                      : column->role <= Role::kLogits ||
-                                            column->role == Role::kLoss ||
-                                            (column->role == Role::kPred && info.shape.size() == 2);
+      const bool matrix_allowed =
+          column->role == Role::kLabel
+              ? binding_.task == Task::kMultilabel
+              : (column->role <= Role::kLogits && binding_.task != Task::kVerification) ||
+                    column->role == Role::kLoss ||
+                    (column->role == Role::kPred && info.shape.size() == 2);
       if (!matrix_allowed && info.shape.size() != 1) {
         return input_error(
             column->dump->path(),
@@ -455,7 +608,7 @@ std::vector<const BoundColumn*> Binding::columns() const {
   if (all.empty()) add({&loss});
   add({&weight, &id, &calibration, &embedding});
   for (const BoundColumn& group : groups) all.push_back(&group);
-  add({&pred, &sigma, &lower, &upper, &threshold, &lambdas});
+  add({&pred, &sigma, &lower, &upper, &threshold, &lambdas, &distance, &class_a, &class_b});
   return all;
 }
 
