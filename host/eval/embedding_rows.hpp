@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "backend/thread_pool.hpp"
@@ -21,5 +22,18 @@ struct EmbeddingFaults {
 /// branch for an element.
 EmbeddingFaults find_embedding_faults(const ArrayView& embedding, ThreadPool& pool,
                                       const std::function<void(i64 first, i64 last)>& done = {});
+
+/// A row of an embedding and where it goes.
+struct RowMove {
+  i64 from = 0;
+  float* to = nullptr;
+};
+
+/// Copies rows of [n, d] as float32, fills each up with zeros to `stride` floats, and gives
+/// dot_chain of each row and itself. With `normalize` rows are normalised: the bits of
+/// normalise_row(); a row of zeros stays one. Elements are finite as float32. Eight chains at a
+/// time: one alone waits for itself.
+void take_rows(const ArrayView& embedding, std::span<const RowMove> moves, i64 stride,
+               bool normalize, float* squares);
 
 }  // namespace cupel
