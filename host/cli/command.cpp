@@ -42,8 +42,7 @@ void ColumnArguments::declare(Arguments& arguments, EvalRequest& request) {
   arguments.text("--calibration", "X", roles.calibration,
                  "a boolean column, or a fraction of rows");
   arguments.text("--task", "T", task,
-                 "binary, multiclass, multilabel, regression, risk, verification; follows from "
-                 "columns");
+                 "binary, multiclass, multilabel, regression, risk, verification");
   arguments.text("--pos-label", "V", request.pos_label, "the label that counts as positive");
   arguments.list("--dtype", "X=bf16", dtypes, "column X holds bfloat16");
 }

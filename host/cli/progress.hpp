@@ -25,9 +25,14 @@ class Progress {
   bool drawn_ = false;
   Clock::time_point start_ = Clock::now();
   Clock::time_point last_ = start_;
+  i64 dump_ = -1;  ///< whose pairs are counted since ...
+  Clock::time_point pairs_start_ = start_;
 };
 
 /// "3/9 dumps  12.3 M rows/s  0:42 left  m.npz" after `seconds`; what is not known yet is left out.
-std::string progress_text(const EvalProgress& progress, double seconds);
+/// Where pairs are compared, "0/1 dumps  45 %  2.1 G pairs/s  0:42 left  m.npz": those of the
+/// current dump, `pair_seconds` after its first; the others are taken to need as long as those so
+/// far.
+std::string progress_text(const EvalProgress& progress, double seconds, double pair_seconds = 0);
 
 }  // namespace cupel
