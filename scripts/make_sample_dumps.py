@@ -460,6 +460,10 @@ For `selection_fdp` and `risk_control`: `conformal/diabetes_models.npz`, three m
 level to exceed, the 60 % quantile of the training rows of the same sex; `conformal/digits_losses.npz`, the share of a digit's attributes that
 are missed when those with p >= 1 - lambda are named, at 41 values of lambda.
 
+For verification, by `scripts/make_embeddings.py`: `digits_embeddings.npz`, 899 digits projected onto the 16 principal components of the
+others (npz stored, f32, label u8, ids, groups), and `digit_pairs.csv`, 400 pairs of them, half of one digit, with the cosine of their
+embeddings (`score`) and both digits (`class_a`, `class_b`).
+
 `.npy` dumps are a folder of two files: `cupel eval data/wine/probs.npy --label data/wine/label.npy`.
 Labels: breast cancer 1 is malignant. Groups: `size` are thirds of the mean radius, `ink` thirds of the sum of the pixels (both cut
 at the training rows' quantiles), `sex` is coded as in the dataset. Progression is a number from 25 to 346; `lower` and `upper` are the
