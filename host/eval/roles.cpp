@@ -139,11 +139,16 @@ class Binder {
     // `score` may be that of pairs.
     const bool of_pairs = any({&roles.distance, &roles.class_a, &roles.class_b});
     const bool of_classes = any({&roles.probs, &roles.logits});
-    if (int{of_scores} + int{of_regression} + int{of_risk} > 1 ||
-        (of_pairs && (of_classes || of_regression || of_risk))) {
-      return usage_error(
-          "options name columns of different tasks: scores, predictions, losses or pairs",
-          "name those of one task");
+    if (int{of_scores} + int{of_regression} + int{of_risk} > 1) {
+      return usage_error("options name columns of different tasks: scores, predictions or losses",
+                         "name those of one task");
+    }
+    if (of_pairs && (of_classes || of_regression || of_risk)) {
+      return usage_error(fmt::format("options name columns of different tasks: pairs and {}",
+                                     of_classes      ? "probabilities"
+                                     : of_regression ? "predictions"
+                                                     : "losses"),
+                         "name those of one task");
     }
     if (of_pairs && request_.task && *request_.task != Task::kVerification) {
       return usage_error(fmt::format("--distance, --class-a and --class-b are of pairs, and --task "
@@ -543,6 +548,8 @@ class Binder {
 
   Result<void> check_lengths() {
     const std::vector<const BoundColumn*> columns = binding_.columns();
+    const bool of_embedding = binding_.task == Task::kVerification && binding_.embedding;
+    const BoundColumn& counted = of_embedding ? *binding_.embedding : *columns.front();
     for (const BoundColumn* column : columns) {
       if (column->role == Role::kLambdas) continue;  // its length is that of a row of losses
       const ArrayInfo& info = column->info();
@@ -554,7 +561,7 @@ class Binder {
       if (info.rows() != binding_.rows) {
         return input_error(column->dump->path(),
                            fmt::format("'{}' has {} rows, '{}' has {}", info.name, info.rows(),
-                                       columns.front()->info().name, binding_.rows),
+                                       counted.info().name, binding_.rows),
                            "all columns need the same length");
       }
       if (column->role == Role::kEmbedding) {
