@@ -159,5 +159,152 @@ TEST(EmbeddingMatrix, TakesRowsAsTheyAre) {
   EXPECT_EQ(matrix->view().domain, PairDomain::kCosine);
 }
 
+/// Positions of rows in an embedding whose only column counts them from 1.
+std::vector<int> order_of(const EmbeddingMatrix& matrix) {
+  std::vector<int> order;
+  for (i64 i = 0; i < matrix.view().rows; ++i) {
+    order.push_back(static_cast<int>(matrix.view().row(i)[0]));
+  }
+  return order;
+}
+std::vector<u32> ties_of(const EmbeddingMatrix& matrix) {
+  return {matrix.view().ties, matrix.view().ties + matrix.view().rows};
+}
+
+Result<EmbeddingMatrix> counted(const Whole& whole, int threads = 1) {
+  return EmbeddingMatrix::make(whole.selection(), PairDomain::kL2, false, 0, threads);
+}
+
+// Catches rows that are sorted by position where there are ids, ties that follow the order of
+// classes, and equal ids whose ties are not distinct.
+TEST(EmbeddingMatrix, RowsGoByClassThenIdThenPosition) {
+  const std::vector<float> counting{1, 2, 3, 4, 5, 6};
+  auto made = prepare_pairs(Arrays()
+                                .floats("embedding", counting, 1)
+                                .integers("label", {20, 3, 20, 3, 20, 3})
+                                .integers("id", {5, 9, 1, 4, 1, 9}));
+  ASSERT_TRUE(made.ok()) << made.error().text();
+  const Whole whole(std::move(made->table));
+  auto matrix = counted(whole);
+  ASSERT_TRUE(matrix.ok());
+  EXPECT_EQ(order_of(*matrix), (std::vector<int>{4, 2, 6, 3, 5, 1}));
+  EXPECT_EQ(ties_of(*matrix), (std::vector<u32>{2, 4, 5, 0, 1, 3}));
+  EXPECT_EQ(matrix->class_names(), (std::vector<std::string>{"3", "20"}));
+  EXPECT_EQ(matrix->class_rows(), (std::vector<u64>{3, 3}));
+  EXPECT_EQ(matrix->positive_pairs(), 6U);
+  EXPECT_EQ(matrix->negative_pairs(), 9U);
+}
+
+// Catches classes that are matched by number within their part, and numbers that are sorted as
+// texts, or texts as numbers, once parts are joined.
+TEST(EmbeddingMatrix, PartsShareTheirClasses) {
+  const auto part = [](const std::vector<float>& rows, Arrays labels, i64 first) {
+    auto made = prepare_pairs(labels.floats("embedding", rows, 1), {}, first);
+    EXPECT_TRUE(made.ok());
+    return std::move(made->table);
+  };
+  std::vector<PreparedTable> tables;
+  tables.push_back(part({1, 2}, Arrays().integers("label", {100, 9}), 0));
+  tables.push_back(part({3, 4}, Arrays().doubles("label", {100, 10}), 2));
+  Whole numbers(std::move(tables));
+  auto matrix = counted(numbers);
+  ASSERT_TRUE(matrix.ok());
+  EXPECT_EQ(matrix->class_names(), (std::vector<std::string>{"9", "10", "100"}));
+  EXPECT_EQ(order_of(*matrix), (std::vector<int>{2, 4, 1, 3}));
+  EXPECT_EQ(ties_of(*matrix), (std::vector<u32>{1, 3, 0, 2}));
+  EXPECT_TRUE(matrix->view().classes[3] == 2 && matrix->view().classes[2] == 2);
+
+  tables.clear();
+  tables.push_back(part({1, 2}, Arrays().integers("label", {100, 9}), 0));
+  tables.push_back(part({3, 4}, Arrays().texts("label", {"9", "x"}), 2));
+  Whole mixed(std::move(tables));
+  matrix = counted(mixed);
+  ASSERT_TRUE(matrix.ok());
+  EXPECT_EQ(matrix->class_names(), (std::vector<std::string>{"100", "9", "x"}));
+  EXPECT_EQ(order_of(*matrix), (std::vector<int>{1, 2, 3, 4}));
+}
+
+TEST(EmbeddingMatrix, TakesTheRowsOfWantedCells) {
+  EvalRequest request;
+  request.roles.groups = {"sex"};
+  auto made = prepare_pairs(Arrays()
+                                .floats("embedding", {1, 2, 3, 4, 5}, 1)
+                                .integers("label", {1, 0, 1, 0, 2})
+                                .texts("sex", {"m", "f", "m", "f", "f"}),
+                            request);
+  ASSERT_TRUE(made.ok());
+  Whole whole(std::move(made->table));
+  whole.wanted = {true, false};  // f
+  auto matrix = counted(whole);
+  ASSERT_TRUE(matrix.ok());
+  EXPECT_EQ(order_of(*matrix), (std::vector<int>{2, 4, 5}));
+  EXPECT_EQ(matrix->class_rows(), (std::vector<u64>{2, 0, 1}));
+  EXPECT_EQ(ties_of(*matrix), (std::vector<u32>{0, 1, 2}));
+  whole.wanted = {false, false};
+  matrix = counted(whole);
+  ASSERT_TRUE(matrix.ok());
+  EXPECT_EQ(matrix->view().rows, 0);
+  EXPECT_EQ(matrix->positive_pairs(), 0U);
+  EXPECT_EQ(matrix->negative_pairs(), 0U);
+}
+
+TEST(EmbeddingMatrix, NamesRowsThatCannotBeUsed) {
+  std::vector<float> rows(2 * 600, 1.0F);
+  for (const std::size_t bad : {571, 300, 599}) rows[2 * bad] = rows[2 * bad + 1] = 0.0F;
+  std::vector<i64> labels(600);
+  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<i64>(i % 7);
+  auto made = prepare_pairs(Arrays().floats("embedding", rows, 2).integers("label", labels));
+  ASSERT_TRUE(made.ok());
+  const Whole zeros(std::move(made->table));
+  auto matrix = EmbeddingMatrix::make(zeros.selection(), PairDomain::kL2, true, 0, 2);
+  ASSERT_FALSE(matrix.ok());
+  EXPECT_EQ(matrix.error().code, ErrorCode::kInput);
+  EXPECT_EQ(matrix.error().text(),
+            "d.npz: 'embedding' row 300: embedding 'embedding' is zero in all columns, and cannot "
+            "be divided by its length (3 such rows in all); leave such rows out with --nan drop, "
+            "or take rows as they are with --as-is");
+  EXPECT_TRUE(EmbeddingMatrix::make(zeros.selection(), PairDomain::kL2, false, 0, 2).ok());
+
+  // 2^126 is a quarter of 2^128: just beyond a quarter of the largest float.
+  const float fits = std::nextafter(0x1p63F, 0.0F);
+  auto far = prepare_pairs(Arrays()
+                               .floats("embedding", {1, fits, 0x1p63F, 2, 3e38F, 1}, 1)
+                               .integers("label", {0, 0, 0, 1, 1, 1}));
+  ASSERT_TRUE(far.ok());
+  const Whole longs(std::move(far->table));
+  matrix = counted(longs);
+  ASSERT_FALSE(matrix.ok());
+  EXPECT_EQ(matrix.error().text(),
+            "d.npz: 'embedding' row 2: embedding 'embedding' is so long that squared distances "
+            "leave float32 (2 such rows in all); scale the embedding down, or leave out --as-is");
+  EXPECT_TRUE(EmbeddingMatrix::make(longs.selection(), PairDomain::kL2, true, 0, 1).ok());
+}
+
+TEST(EmbeddingMatrix, AFileIsMadeWhereTmpdirSays) {
+  auto made =
+      prepare_pairs(Arrays().floats("embedding", {1, 2, 3, 4}, 1).integers("label", {1, 0, 1, 0}));
+  ASSERT_TRUE(made.ok());
+  const Whole whole(std::move(made->table));
+  const char* const given = ::getenv("TMPDIR");
+  const std::string before = given == nullptr ? "" : given;
+  const fixtures::TempFolder folder;
+  ::setenv("TMPDIR", folder.path().c_str(), 1);
+  // 4 rows of 16 floats are 256 bytes.
+  auto matrix = EmbeddingMatrix::make(whole.selection(), PairDomain::kL2, false, 512, 1);
+  ASSERT_TRUE(matrix.ok());
+  EXPECT_FALSE(matrix->in_file());
+  matrix = EmbeddingMatrix::make(whole.selection(), PairDomain::kL2, false, 511, 1);
+  ASSERT_TRUE(matrix.ok());
+  EXPECT_TRUE(matrix->in_file());
+  EXPECT_EQ(order_of(*matrix), (std::vector<int>{2, 4, 1, 3}));
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "the file has no name";
+  ::setenv("TMPDIR", (folder.path() + "/none").c_str(), 1);
+  matrix = EmbeddingMatrix::make(whole.selection(), PairDomain::kL2, false, 1, 1);
+  ASSERT_FALSE(matrix.ok());
+  EXPECT_EQ(matrix.error().code, ErrorCode::kInternal);
+  EXPECT_NE(matrix.error().text().find("TMPDIR"), std::string::npos);
+  given == nullptr ? ::unsetenv("TMPDIR") : ::setenv("TMPDIR", before.c_str(), 1);
+}
+
 }  // namespace
 }  // namespace cupel
