@@ -130,7 +130,7 @@ Result<Buffer<u32>> ClassReader::read(const ArrayView& column, i64 rows) {
   return classes;
 }
 
-std::vector<std::string> ClassReader::finish(std::vector<Buffer<u32>*> classes) {
+std::vector<std::string> ClassReader::finish(std::initializer_list<Buffer<u32>*> classes) {
   std::vector<std::string> sorted = names_;
   sort_class_names(sorted, numeric_);
   std::vector<u32> renumbered(names_.size());

@@ -1,6 +1,7 @@
 // Labels of any type as classes: what a label is called, and the order of these names.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -32,7 +33,7 @@ class ClassReader {
   /// Whether all columns so far hold numbers.
   bool numeric() const { return numeric_; }
   /// The names in their order; `classes` of read() are renumbered to it. Call once, at the end.
-  std::vector<std::string> finish(std::vector<Buffer<u32>*> classes);
+  std::vector<std::string> finish(std::initializer_list<Buffer<u32>*> classes);
 
  private:
   u32 number_of(const std::string& name);

@@ -27,22 +27,23 @@ struct Sources {
 
 Result<Sources> find_sources(const EmbeddingSelection& selection) {
   Sources sources;
-  // Classes of all parts by their text; numbers order as numbers.
+  // Classes of all parts by their text; numbers order as numbers. One part has them in order.
+  const bool alone = selection.parts.size() == 1;
   bool numeric = true;
   for (const PreparedTable& part : selection.parts) {
     const VerificationRows& rows = *part.verification;
     numeric = numeric && rows.numeric_classes;
     sources.names.insert(sources.names.end(), rows.class_names.begin(), rows.class_names.end());
   }
-  sort_class_names(sources.names, numeric);
+  if (!alone) sort_class_names(sources.names, numeric);
   sources.first_of.push_back(0);
   for (std::size_t p = 0; p < selection.parts.size(); ++p) {
     const PreparedTable& part = selection.parts[p];
     const VerificationRows& rows = *part.verification;
-    std::vector<u32> united;
-    united.reserve(rows.class_names.size());
-    for (const std::string& name : rows.class_names) {
-      united.push_back(find_class_name(sources.names, numeric, name));
+    std::vector<u32> united(rows.class_names.size());
+    for (std::size_t c = 0; c < united.size(); ++c) {
+      united[c] = alone ? static_cast<u32>(c)
+                        : find_class_name(sources.names, numeric, rows.class_names[c]);
     }
     for (i64 i = 0; i < rows.rows; ++i) {
       const u32 cell = part.view.cells == nullptr ? 0 : part.view.cells[i];

@@ -203,6 +203,12 @@ class Evaluator {
     auto binding = bind_roles(*opened.dump, request_);
     if (!binding) return binding.error();
     opened.binding = std::move(*binding);
+    const bool of_pairs = request_.domain || request_.normalize_embedding;
+    if (of_pairs && opened.binding.task != Task::kVerification) {
+      return usage_error(
+          fmt::format("{} is for verification", request_.domain ? "--domain" : "--as-is"),
+          fmt::format("this dump is {}; leave it out", task_name(opened.binding.task)));
+    }
     return opened;
   }
 

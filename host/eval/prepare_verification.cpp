@@ -241,6 +241,17 @@ class PairPreparer : RowPreparer {
     return {};
   }
 
+  /// What ties of a row are broken by: its id, in the order of numbers; its position without one.
+  u64 tie_id(i64 row) const {
+    const u64 id = row_id(row);
+    constexpr u64 kSign = u64{1} << 63;
+    if (id_ == nullptr) return id;
+    const DType type = id_->view.dtype;
+    if (is_float(type)) return (id & kSign) != 0 ? ~id : id | kSign;
+    const bool is_signed = type >= DType::kI8 && type <= DType::kI64;
+    return is_signed ? id ^ kSign : id;
+  }
+
   // ---- rows ------------------------------------------------------------------------------------
 
   /// Leaves out what the split or a fault excludes; the embedding stays where it is.
@@ -255,7 +266,7 @@ class PairPreparer : RowPreparer {
       pairs_.column = *binding_.embedding;
       pairs_.ids.resize(static_cast<std::size_t>(binding_.rows));
       for (i64 row = 0; row < binding_.rows; ++row) {
-        pairs_.ids[static_cast<std::size_t>(row)] = row_id(row);
+        pairs_.ids[static_cast<std::size_t>(row)] = tie_id(row);
       }
     } else {
       pairs_.score = array_of(score_column())->view;

@@ -53,8 +53,7 @@ bool mentions(const std::string& text, const std::string& part) {
 }
 #define EXPECT_MENTIONS(text, part) EXPECT_PRED2(mentions, text, part)
 
-// ---- which columns
-// --------------------------------------------------------------------------------
+// ---- which columns ------------------------------------------------------------------------------
 
 TEST(VerificationColumns, AnEmbeddingIsTheLastToMakeATask) {
   EXPECT_EQ(bound_as(embeddings()), "verification label=label embedding=embedding");
@@ -213,8 +212,7 @@ TEST(VerificationColumns, ShapesThatAreNone) {
       "'embedding' [] is not one vector a row");
 }
 
-// ---- rows of an embedding
-// -------------------------------------------------------------------------
+// ---- rows of an embedding -----------------------------------------------------------------------
 
 TEST(PreparedEmbedding, HasClassesInTheOrderOfTheirNames) {
   auto made = prepare_pairs(embeddings());
@@ -392,7 +390,7 @@ TEST(PreparedEmbedding, SplitsGroupsAndIdsFollowTheRows) {
   ASSERT_TRUE(made.ok()) << made.error().text();
   EXPECT_EQ(made->rows().row_at, (Buffer<i64>{1, 2}));
   EXPECT_EQ(made->rows().classes, (Buffer<u32>{1, 0}));
-  EXPECT_EQ(made->rows().ids, (Buffer<u64>{30, 20}));
+  EXPECT_GT(made->rows().ids[0], made->rows().ids[1]) << "30 and 20";
   ASSERT_EQ(made->table.cells.size(), 2U);
   EXPECT_EQ(made->table.view.cells[0], 0U);
   EXPECT_EQ(made->table.view.cells[1], 1U);
@@ -414,8 +412,26 @@ TEST(PreparedEmbedding, OfNoRowsOrOneIsNoError) {
   EXPECT_EQ(later->rows().ids, (Buffer<u64>{100, 101, 102, 103}));
 }
 
-// ---- pairs with scores
-// ----------------------------------------------------------------------------
+// Catches ids whose bits are compared: negative ones would come last.
+TEST(PreparedEmbedding, IdsOrderAsNumbers) {
+  const auto ranks = [](Arrays arrays) {
+    auto made = prepare_pairs(arrays.floats("embedding", kRows, 2).integers("label", kLabels));
+    EXPECT_TRUE(made.ok());
+    std::vector<int> smaller;
+    for (const u64 id : made->rows().ids) {
+      int count = 0;
+      for (const u64 other : made->rows().ids) count += other < id ? 1 : 0;
+      smaller.push_back(count);
+    }
+    return smaller;
+  };
+  const std::vector<int> expected{2, 0, 1, 3};
+  EXPECT_EQ(ranks(Arrays().integers("id", {0, -7, -2, i64{1} << 60})), expected);
+  EXPECT_EQ(ranks(Arrays().doubles("id", {0, -7.5, -2, 1e18})), expected);
+  EXPECT_EQ(ranks(Arrays().add("id", "<u8", std::vector<u64>{5, 0, 1, ~u64{0}})), expected);
+}
+
+// ---- pairs with scores --------------------------------------------------------------------------
 
 TEST(PreparedPairs, TakeTheirClassesFromBothSides) {
   auto made = prepare_pairs(scored());
