@@ -20,7 +20,7 @@ constexpr std::string_view kExamples =
     "  cupel eval 'dumps/**/*.npz' --format json -o results.json\n"
     "  cupel eval score.npy --label y_true.npy --weight w.npy\n"
     "  cupel eval intervals.npz --calibration 0.5 --conformal absolute,cqr\n"
-    "  cupel eval embeddings.npz --metrics 'opis(far_range=0.01:0.1),recall_at_k'\n"
+    "  cupel eval embeddings.npz --metrics opis,eer --domain cosine\n"
     "  zcat scores.csv.gz | cupel eval - --score p --label y\n";
 
 struct EvalArguments {
