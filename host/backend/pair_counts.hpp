@@ -28,24 +28,35 @@ class CutSink {
 
   struct Worker {
     Buffer<u32> pos, neg;  ///< [class][column]; empty: all share
+    i64 col_first = 0;
+    std::vector<u32> below;  ///< [column of tiles] pairs of two classes at most at the first cut
     u64 pairs = 0;
   };
+  struct Between;
+  using Count = void (CutSink::*)(Worker& worker, const GapTile& tile, const Between& between);
+
+  template <int kSteps, bool kShared>
+  void count(Worker& worker, const GapTile& tile, const Between& between);
+  template <int kSteps, bool kShared, bool kOne>
+  void count_row(Worker& worker, u32 base, const Between& between, int from, int to);
   template <bool kShared>
-  void take_base(Worker& worker, const GapTile& tile);
-  void take_v4(Worker& worker, const GapTile& tile);
+  void take_mixed(Worker& worker, const GapTile& tile);
+  template <bool kShared>
+  void add(Buffer<u32>& own, std::vector<u64>& all, std::size_t at, u32 number);
   void flush(Worker& worker);
-  /// The first cut that is not below a gap at most the last one.
-  std::size_t column_of(float gap) const;
+  template <int kSteps>
+  std::size_t column_of(float gap, u32 cell) const;
 
   const EmbeddingView& view_;
   const PairPass& pass_;
   std::size_t columns_ = 0;
   std::vector<float> cuts_;  ///< and +infinity
   float first_ = 0, last_ = 0;
-  /// Gaps between the first and the last cut fall into cells; a cell's hint is a column that none
-  /// of its gaps is below.
+  /// Gaps between the first and the last cut fall into cells of one width. A cell's hint is how
+  /// many cuts fall into cells before it, all of which are below its gaps.
   float per_cell_ = 0;
-  std::vector<u32> hints_;
+  std::vector<u16> hints_;
+  Count count_ = nullptr;
   std::vector<Worker> workers_;
   ClassCuts counts_;
   bool shared_ = false;
