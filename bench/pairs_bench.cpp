@@ -2,7 +2,9 @@
 // fused multiply-adds that is. The peak is measured right before and after each pass; both by the
 // clock and by processor time, which other programs on the machine disturb less.
 //
-//   pairs_bench [rows] [width] [classes] [threads] [repeats] [only the case with this in its name]
+//   pairs_bench [rows] [width] [classes] [threads] [repeats] [level] [name]
+//
+// level: 1 baseline, 3 AVX2, 4 AVX-512; name: only the cases whose name has it
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -189,7 +191,8 @@ int main(int argc, char** argv) {
   const auto classes = static_cast<u32>(argument(argc, argv, 3, rows * 11316 / 60502 + 1));
   const auto threads = static_cast<int>(argument(argc, argv, 4, available_threads()));
   const i64 repeats = argument(argc, argv, 5, 2);
-  const std::string only = argc > 6 ? argv[6] : "";
+  limit_cpu_level(static_cast<CpuLevel>(argument(argc, argv, 6, 4)));
+  const std::string only = argc > 7 ? argv[7] : "";
   if (rows < 2 || width < 1 || classes < 1 || threads < 1) return 2;
   const test::PlainEmbedding embedding = clustered(rows, width, classes);
   const EmbeddingView view = embedding.view();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -23,7 +24,9 @@ namespace {
 constexpr i64 kPackedBytes = i64{400} << 10;
 constexpr i64 kMostPanels = 16;
 /// Rows of an item: enough to make packing cheap, few enough to balance.
-constexpr i64 kItemRows = 4096;
+constexpr i64 kMostItemRows = 4096;
+constexpr i64 kLeastItemRows = 256;
+constexpr i64 kItemsOfThread = 16;
 
 struct Item {
   i64 row_first = 0, row_last = 0;
@@ -34,20 +37,21 @@ class HostPass {
  public:
   HostPass(const EmbeddingView& view, const PairPass& pass, int threads,
            const PairProgress& progress)
-      : view_(view), pass_(pass), pool_(threads), progress_(progress) {
+      : view_(view),
+        pass_(pass),
+        items_(plan(threads)),
+        pool_(static_cast<int>(std::clamp<i64>(static_cast<i64>(items_.size()), 1, threads))),
+        progress_(progress) {
     if (!pass.cuts.empty()) cuts_.emplace(view, pass, pool_.threads());
     if (pass.ranks) ranks_.emplace(view, pool_.threads());
     if (!pass.neighbours.empty()) neighbours_.emplace(view, pass.neighbours, pool_.threads());
     if (!pass.kept.empty()) list_.emplace(view, pass, pool_.threads());
-    const i64 panel_bytes = view.width * kTileCols * static_cast<i64>(sizeof(float));
-    panels_ = std::clamp<i64>(kPackedBytes / panel_bytes, 1, kMostPanels);
   }
 
   PairStates run() {
-    const std::vector<Item> items = plan();
     std::vector<std::vector<PackedColumns>> packed(static_cast<std::size_t>(pool_.threads()));
-    pool_.parallel_for(static_cast<i64>(items.size()), [&](int thread, i64 index) {
-      work(thread, items[static_cast<std::size_t>(index)],
+    pool_.parallel_for(static_cast<i64>(items_.size()), [&](int thread, i64 index) {
+      work(thread, items_[static_cast<std::size_t>(index)],
            packed[static_cast<std::size_t>(thread)]);
     });
     PairStates states;
@@ -61,17 +65,22 @@ class HostPass {
 
  private:
   /// Columns from behind to in front: the largest items first.
-  std::vector<Item> plan() const {
+  std::vector<Item> plan(int threads) const {
+    const i64 panel_bytes = view_.width * kTileCols * static_cast<i64>(sizeof(float));
+    const i64 step = std::clamp<i64>(kPackedBytes / panel_bytes, 1, kMostPanels) * kTileCols;
     std::vector<Item> items;
-    const i64 step = panels_ * kTileCols;
-    for (i64 last = pass_.b_last; last > pass_.b_first; last -= step) {
-      const i64 first = std::max(pass_.b_first, last - step);
-      const i64 row_end = std::min(pass_.a_last, last - 1);
-      for (i64 row = pass_.a_first; row < row_end; row += kItemRows) {
-        items.push_back({row, std::min(row + kItemRows, row_end), first, last});
+    for (i64 rows = kMostItemRows;; rows /= 2) {
+      items.clear();
+      for (i64 last = pass_.b_last; last > pass_.b_first; last -= step) {
+        const i64 first = std::max(pass_.b_first, last - step);
+        const i64 row_end = std::min(pass_.a_last, last - 1);
+        for (i64 row = pass_.a_first; row < row_end; row += rows) {
+          items.push_back({row, std::min(row + rows, row_end), first, last});
+        }
       }
+      const bool enough = static_cast<i64>(items.size()) >= kItemsOfThread * threads;
+      if (threads == 1 || enough || rows <= kLeastItemRows) return items;
     }
-    return items;
   }
 
   template <class Call>
@@ -84,10 +93,10 @@ class HostPass {
 
   void work(int thread, const Item& item, std::vector<PackedColumns>& packed) {
     alignas(64) float gaps[kTileRows * kTileCols];
-    packed.resize(static_cast<std::size_t>(panels_));
     std::size_t panels = 0;
     for (i64 col = item.col_first; col < item.col_last; col += kTileCols) {
       const i64 count = std::min<i64>(kTileCols, item.col_last - col);
+      if (panels == packed.size()) packed.emplace_back();
       pack_columns(view_, col, static_cast<int>(count), packed[panels++]);
     }
     each_sink([&](auto& sink) { sink.begin(thread, item.col_first, item.col_last); });
@@ -106,20 +115,21 @@ class HostPass {
     part.a_last = item.row_last;
     part.b_first = item.col_first;
     part.b_last = item.col_last;
-    const u64 pairs = part.pairs();
-    const u64 done = done_.fetch_add(pairs, std::memory_order_relaxed) + pairs;
-    if (const std::unique_lock lock(telling_, std::try_to_lock); lock.owns_lock()) progress_(done);
+    done_.fetch_add(part.pairs(), std::memory_order_relaxed);
+    if (const std::unique_lock lock(telling_, std::try_to_lock); lock.owns_lock()) {
+      progress_(done_.load(std::memory_order_relaxed));
+    }
   }
 
   const EmbeddingView& view_;
   const PairPass& pass_;
+  std::vector<Item> items_;
   ThreadPool pool_;
   const PairProgress& progress_;
   std::optional<CutSink> cuts_;
   std::optional<RankSink> ranks_;
   std::optional<NeighbourSink> neighbours_;
   std::optional<ListSink> list_;
-  i64 panels_ = 1;
   std::atomic<u64> done_{0};
   std::mutex telling_;
 };
@@ -136,6 +146,8 @@ Result<PairStates> Backend::embedding_pairs(const EmbeddingView& view, const Pai
                  fmt::format("there is not enough memory for a pass over {} pairs of {} classes",
                              pass.pairs(), view.class_count),
                  "ask for fewer thresholds or metrics at a time"};
+  } catch (const std::exception& failure) {
+    return Error{ErrorCode::kInternal, {}, failure.what(), {}};
   }
 }
 

@@ -189,7 +189,8 @@ void split(const GapTile& tile, const Levels& cuts, const TileColumns& at, Betwe
 
 }  // namespace
 
-CutSink::CutSink(const EmbeddingView& view, const PairPass& pass, int threads)
+CutSink::CutSink(const EmbeddingView& view, const PairPass& pass, int threads,
+                 std::size_t own_tables)
     : view_(view),
       pass_(pass),
       columns_(pass.cuts.size() + 1),
@@ -215,7 +216,7 @@ CutSink::CutSink(const EmbeddingView& view, const PairPass& pass, int threads)
   }
   const std::size_t table = view.class_count * columns_;
   workers_.resize(static_cast<std::size_t>(threads));
-  shared_ = table * 2 * sizeof(u32) * workers_.size() > kOwnTables;
+  shared_ = table * 2 * sizeof(u32) * workers_.size() > own_tables;
   if (steps > kMostSteps) {
     count_ = shared_ ? &CutSink::count<0, true> : &CutSink::count<0, false>;
   } else if (steps > 1) {

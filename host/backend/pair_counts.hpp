@@ -10,10 +10,13 @@
 namespace cupel {
 
 /// A sink of tiles (pair_tile.hpp). Each thread counts in tables of its own, or, where those would
-/// take more than kOwnTables bytes together, all in one.
+/// take more than `own_tables` bytes together, all in one.
 class CutSink {
  public:
-  CutSink(const EmbeddingView& view, const PairPass& pass, int threads);
+  static constexpr std::size_t kOwnTables = std::size_t{256} << 20;
+
+  CutSink(const EmbeddingView& view, const PairPass& pass, int threads,
+          std::size_t own_tables = kOwnTables);
 
   void begin(int thread, i64 col_first, i64 col_last);
   void take(int thread, const GapTile& tile);
@@ -22,7 +25,6 @@ class CutSink {
   ClassCuts finish();
 
  private:
-  static constexpr std::size_t kOwnTables = std::size_t{256} << 20;
   /// Pairs that a table of u32 takes: each adds at most one to a count.
   static constexpr u64 kMostPairs = u64{1} << 31;
 

@@ -26,6 +26,7 @@ void ListSink::take(int thread, const GapTile& tile) {
       if (!worker.chunks.empty()) {
         worker.chunks.back().gaps.resize(worker.used);
         worker.chunks.back().places.resize(worker.used);
+        if (publish(worker) > pass_.kept_bytes) return;
       }
       worker.chunks.emplace_back();
       worker.chunks.back().gaps.resize(kChunk);
@@ -109,11 +110,15 @@ std::size_t ListSink::append_v4(const GapTile& tile, const GapRange& range, floa
 }
 #endif
 
-void ListSink::end(int thread) {
-  Worker& worker = workers_[static_cast<std::size_t>(thread)];
+i64 ListSink::publish(Worker& worker) {
   const i64 all = bytes_.fetch_add(worker.bytes, std::memory_order_relaxed) + worker.bytes;
   worker.bytes = 0;
-  if (all <= pass_.kept_bytes) return;
+  return all;
+}
+
+void ListSink::end(int thread) {
+  Worker& worker = workers_[static_cast<std::size_t>(thread)];
+  if (publish(worker) <= pass_.kept_bytes) return;
   worker.chunks.clear();
   worker.used = 0;
 }
@@ -126,8 +131,11 @@ PairList ListSink::finish() {
   }
   for (Worker& worker : workers_) {
     if (worker.chunks.empty()) continue;
-    worker.chunks.back().gaps.resize(worker.used);
-    worker.chunks.back().places.resize(worker.used);
+    PairList::Chunk& rest = worker.chunks.back();  // much of its room may be unused
+    rest.gaps.resize(worker.used);
+    rest.places.resize(worker.used);
+    rest.gaps.shrink_to_fit();
+    rest.places.shrink_to_fit();
     for (PairList::Chunk& chunk : worker.chunks) list.chunks.push_back(std::move(chunk));
   }
   return list;

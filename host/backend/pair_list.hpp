@@ -8,8 +8,9 @@
 
 namespace cupel {
 
-/// A sink of tiles (pair_tile.hpp). Given up once the list is larger than the pass allows, give or
-/// take what the threads find in the columns that they are at.
+/// A sink of tiles (pair_tile.hpp). Whether the list is given up depends on its pairs alone: when 6
+/// bytes for each and 12 for each range of each tile that has one are more than the pass allows.
+/// Until then each thread takes a chunk more at most.
 class ListSink {
  public:
   ListSink(const EmbeddingView& view, const PairPass& pass, int threads);
@@ -34,6 +35,9 @@ class ListSink {
   std::size_t append_base(const GapTile& tile, const GapRange& range, float* gaps,
                           u16* places) const;
   std::size_t append_v4(const GapTile& tile, const GapRange& range, float* gaps, u16* places) const;
+
+  /// Adds what a thread has found to all; returns all of it.
+  i64 publish(Worker& worker);
 
   const EmbeddingView& view_;
   const PairPass& pass_;

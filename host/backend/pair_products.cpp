@@ -157,9 +157,16 @@ void pack_columns(const EmbeddingView& view, i64 first, int count, PackedColumns
     const bool there = c < count;
     to.squares[c] = there ? view.squares[first + c] : 0;
     to.classes[c] = there ? view.classes[first + c] : 0;
-    const float* from = there ? view.row(first + c) : nullptr;
-    float* at = to.values.data() + c;
-    for (i64 k = 0; k < view.width; ++k) at[k * kTileCols] = there ? from[k] : 0;
+  }
+  // A few steps of all columns at a time: what they write stays in the nearest cache.
+  constexpr i64 kSteps = 32;
+  for (i64 from = 0; from < view.width; from += kSteps) {
+    const i64 steps = std::min(kSteps, view.width - from);
+    float* at = to.values.data() + from * kTileCols;
+    for (int c = 0; c < kTileCols; ++c) {
+      const float* own = c < count ? view.row(first + c) + from : nullptr;
+      for (i64 k = 0; k < steps; ++k) at[k * kTileCols + c] = own != nullptr ? own[k] : 0;
+    }
   }
 }
 

@@ -9,6 +9,9 @@
 #include <vector>
 
 #include "backend/cpu_level.hpp"
+#include "backend/pair_counts.hpp"
+#include "backend/pair_products.hpp"
+#include "backend/thread_pool.hpp"
 #include "cupel/backend/backend.hpp"
 #include "support/plain_pairs.hpp"
 
@@ -93,6 +96,27 @@ TEST(EmbeddingPairs, AwkwardSizesOnEveryInstructionSet) {
   }
 }
 
+TEST(EmbeddingPairs, WideRows) {
+  for (const CpuLevel level : {CpuLevel::kV3, CpuLevel::kV4}) {
+    const LevelLimit limit(level);
+    for (const i64 width : {17, 512, 1000, 2500}) {  // one panel of columns in a block, or more
+      SCOPED_TRACE(testing::Message() << width << ", level " << static_cast<int>(level));
+      const PlainEmbedding rows_of = make_embedding(110, width, 9, 21);
+      const std::vector<u32> wanted = some_wanted(110);
+      expect_equal(rows_of.view(), everything(rows_of.view(), wanted), 3);
+    }
+  }
+}
+
+TEST(EmbeddingPairs, ManyThreads) {
+  const PlainEmbedding rows_of = make_embedding(900, 5, 60, 31);
+  const std::vector<u32> wanted = some_wanted(900);
+  for (const int threads : {1, 4, 5}) {
+    SCOPED_TRACE(threads);
+    expect_equal(rows_of.view(), everything(rows_of.view(), wanted), threads);
+  }
+}
+
 TEST(EmbeddingPairs, RowsOfEveryKindInBothDomains) {
   for (const PairDomain domain : {PairDomain::kL2, PairDomain::kCosine}) {
     for (const Rows kind :
@@ -152,6 +176,61 @@ TEST(EmbeddingPairs, DoesNotDependOnThreads) {
     EXPECT_EQ(more.cuts, one.cuts);
     EXPECT_EQ(more.ranks, one.ranks);
     EXPECT_EQ(more.neighbours, one.neighbours);
+  }
+}
+
+std::vector<float> even_cuts(double first, double last, std::size_t count) {
+  std::vector<float> cuts;
+  for (std::size_t k = 0; k < count; ++k) {
+    const double part = static_cast<double>(k) / static_cast<double>(count - 1);
+    cuts.push_back(gap_cut(PairDomain::kL2, first + (last - first) * part));
+  }
+  return cuts;
+}
+
+// Cuts that are close together at one end, that all lie in one place but for one, that are too many
+// for small tables, and whose distance is no float: each is found in another way.
+TEST(EmbeddingPairs, CutsOfEverySpacing) {
+  const PlainEmbedding rows_of = make_embedding(160, 6, 40, 14, Rows::kDuplicates);
+  std::vector<float> close = even_cuts(0.9, 0.9001, 50);
+  close.push_back(1e30F);
+  const std::vector<float> wide = {-3e38F, 0, 0.5F, 1, 3e38F};
+  for (const CpuLevel level : {CpuLevel::kBaseline, CpuLevel::kV3, CpuLevel::kV4}) {
+    const LevelLimit limit(level);
+    for (const std::vector<float>& cuts :
+         {even_cuts(0, 2, 101), even_cuts(0, 1.1, 1001), even_cuts(0.2, 0.6, 101), close, wide,
+          even_cuts(0, 2, 70000)}) {
+      SCOPED_TRACE(testing::Message() << cuts.size() << ", level " << static_cast<int>(level));
+      PairPass pass = PairPass::whole(rows_of.view());
+      pass.cuts = cuts;
+      expect_equal(rows_of.view(), pass, 1);
+    }
+  }
+}
+
+// Tables that would be too large for each thread to have its own: all count in one.
+TEST(EmbeddingPairs, ThreadsThatShareATableOfCounts) {
+  for (const u32 classes : {1U, 2U, 50U}) {
+    const PlainEmbedding rows_of = make_embedding(300, 6, classes, 15);
+    const EmbeddingView view = rows_of.view();
+    PairPass pass = PairPass::whole(view);
+    pass.cuts = even_cuts(0.5, 1.4, 60);
+    ThreadPool pool(4);
+    CutSink sink(view, pass, pool.threads(), 0);
+    pool.parallel_for(view.rows / kTileCols + 1, [&](int thread, i64 index) {
+      PackedColumns columns;
+      const i64 first = index * kTileCols;
+      const i64 last = std::min(first + kTileCols, view.rows);
+      pack_columns(view, first, static_cast<int>(last - first), columns);
+      sink.begin(thread, first, last);
+      for (i64 row = 0; row + 1 < last; row += kTileRows) {
+        alignas(64) float gaps[kTileRows * kTileCols];
+        const auto rows = static_cast<int>(std::min<i64>(kTileRows, view.rows - row));
+        sink.take(thread, make_tile(view, row, rows, columns, gaps));
+      }
+      sink.end(thread);
+    });
+    EXPECT_EQ(sink.finish(), plain_pairs(view, pass).cuts) << classes;
   }
 }
 
