@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
+#include <cmath>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -17,59 +17,83 @@ namespace {
 /// Keys with equal upper halves are a cell, whose page counts each lower half.
 constexpr std::size_t kCells = std::size_t{1} << 16;
 constexpr std::size_t kPageKeys = std::size_t{1} << 16;
-/// Keys of a cell that are listed before it gets a page: of dot products near zero there are many
-/// cells with few keys.
-constexpr u32 kLoose = 4096;
-/// Threads have counters of their own up to this many; more share theirs.
-constexpr int kMostSets = 4;
+/// Keys of a cell that a thread collects before it counts them: of dot products near zero there are
+/// many cells with few keys, which never get a page.
+constexpr u32 kMostKept = 16384;
+constexpr u32 kMostKeptOfMany = 4096;  ///< with more threads than kFewThreads: of each of them
+constexpr int kFewThreads = 8;
+constexpr u32 kFirstKept = 16;
+constexpr std::size_t kLocks = 1024;
 
-using Page = std::array<u32, kPageKeys>;
+using Page = std::array<u16, kPageKeys>;
 
-/// Counts of keys, of positives or of negatives.
-struct Counters {
-  std::vector<std::atomic<Page*>> pages = std::vector<std::atomic<Page*>>(kCells);
-  std::vector<u32> listed = std::vector<u32>(kCells);  ///< keys of each cell in `loose`
-  std::vector<u32> loose;
-  std::vector<u32> carries;  ///< each stands for 2^32 of its key
-  std::mutex mutex;          ///< of carries, where threads share
-
-  Counters() = default;
-  ~Counters() {
-    for (std::atomic<Page*>& page : pages) delete page.load(std::memory_order_relaxed);
-  }
-  Counters(const Counters&) = delete;
-  Counters& operator=(const Counters&) = delete;
-
-  void add_own(u32 key) {
-    const std::size_t cell = key >> 16;
-    Page* page = pages[cell].load(std::memory_order_relaxed);
-    if (page == nullptr) {
-      if (listed[cell] < kLoose) {
-        loose.push_back(key);
-        ++listed[cell];
-        return;
-      }
-      page = new Page{};
-      pages[cell].store(page, std::memory_order_relaxed);
-    }
-    if (++(*page)[key & 0xFFFFU] == 0) carries.push_back(key);
-  }
-
-  void add_shared(u32 key) {
-    const std::size_t cell = key >> 16;
-    Page* page = pages[cell].load(std::memory_order_acquire);
-    if (page == nullptr) {
-      auto made = std::make_unique<Page>();
-      if (pages[cell].compare_exchange_strong(page, made.get(), std::memory_order_acq_rel)) {
-        page = made.release();
-      }
-    }
-    std::atomic_ref<u32> count((*page)[key & 0xFFFFU]);
-    if (count.fetch_add(1, std::memory_order_relaxed) == 0xFFFFFFFFU) {
-      const std::scoped_lock lock(mutex);
-      carries.push_back(key);
+/// Counts of keys, of positives or of negatives, of all threads.
+class Counters {
+ public:
+  void add(std::size_t cell, const u16* lows, u32 count) {
+    const std::scoped_lock lock(locks_[cell % kLocks]);
+    if (pages_[cell] == nullptr) pages_[cell] = std::make_unique<Page>();
+    Page& page = *pages_[cell];
+    for (u32 i = 0; i < count; ++i) {
+      if (++page[lows[i]] != 0) continue;
+      const std::scoped_lock more(carry_lock_);
+      carries_.push_back(static_cast<u32>(cell << 16 | lows[i]));
     }
   }
+
+  // Once the threads are done:
+  const Page* page(std::size_t cell) const { return pages_[cell].get(); }
+  void drop(std::size_t cell) { pages_[cell].reset(); }
+  std::vector<u32> sorted_carries() {
+    std::sort(carries_.begin(), carries_.end());
+    return std::move(carries_);
+  }
+
+ private:
+  std::vector<std::unique_ptr<Page>> pages_ = std::vector<std::unique_ptr<Page>>(kCells);
+  std::vector<std::mutex> locks_ = std::vector<std::mutex>(kLocks);
+  std::mutex carry_lock_;
+  std::vector<u32> carries_;  ///< each stands for 2^16 of its key
+};
+
+/// The lower halves of a cell's keys that a thread has met and not yet counted.
+struct Kept {
+  std::unique_ptr<u16[]> lows;
+  u32 count = 0;
+  u32 room = 0;
+};
+
+/// Counters at random places of some megabytes would be waited for one by one: a thread collects
+/// the keys of each cell first, and then works on one page at a time.
+class Collector {
+ public:
+  Collector(Counters& counters, u32 most_kept)
+      : counters_(counters), most_kept_(most_kept), cells_(kCells) {}
+
+  CUPEL_INLINE void add(u32 key) {
+    Kept& kept = cells_[key >> 16];
+    if (kept.count == kept.room) make_room(kept, key >> 16);
+    kept.lows[kept.count++] = static_cast<u16>(key);
+  }
+  Kept& of(std::size_t cell) { return cells_[cell]; }
+
+ private:
+  void make_room(Kept& kept, std::size_t cell) {
+    if (kept.room == most_kept_) {
+      counters_.add(cell, kept.lows.get(), kept.count);
+      kept.count = 0;
+      return;
+    }
+    const u32 room = kept.room == 0 ? kFirstKept : kept.room * 4;
+    auto more = std::make_unique_for_overwrite<u16[]>(room);
+    std::copy_n(kept.lows.get(), kept.count, more.get());
+    kept.lows = std::move(more);
+    kept.room = room;
+  }
+
+  Counters& counters_;
+  u32 most_kept_;
+  std::vector<Kept> cells_;
 };
 
 /// A whole tile's keys; those of NaN are of no use.
@@ -101,88 +125,86 @@ void tile_keys(PairDomain domain, const float* gaps, u32* keys) {
 }  // namespace
 
 struct RankSink::Held {
-  struct Set {
-    Counters pos, neg;
+  struct Worker {
+    std::unique_ptr<Collector> pos, neg;
   };
 
   Held(const EmbeddingView& of, int threads)
-      : view(of),
-        shared(threads > kMostSets),
-        sets(static_cast<std::size_t>(std::min(threads, kMostSets))) {
-    for (auto& set : sets) set = std::make_unique<Set>();
-  }
 
-  template <class Add>
-  void take(const GapTile& tile, const Add& add) {
+      : view(of),
+        most_kept(threads > kFewThreads ? kMostKeptOfMany : kMostKept),
+        workers(static_cast<std::size_t>(threads)) {}
+
+  void take(Worker& worker, const GapTile& tile) {
     alignas(64) u32 keys[kTileRows * kTileCols];
     tile_keys(view.domain, tile.gaps, keys);
+    if (tile.whole && tile.classes != GapTile::Classes::kMixed) {
+      Collector& to = tile.classes == GapTile::Classes::kOne ? *worker.pos : *worker.neg;
+      for (const u32 key : keys) to.add(key);
+      return;
+    }
     for (int r = 0; r < tile.rows; ++r) {
       const u32 own = view.classes[tile.row + r];
-      const float* gaps = tile.gaps + r * kTileCols;
-      const u32* of_row = keys + r * kTileCols;
-      if (tile.whole && tile.classes != GapTile::Classes::kMixed) {
-        const bool positive = tile.classes == GapTile::Classes::kOne;
-        for (int c = 0; c < kTileCols; ++c) add(of_row[c], positive);
-        continue;
-      }
       for (int c = 0; c < tile.cols; ++c) {
-        if (gaps[c] == gaps[c]) add(of_row[c], view.classes[tile.col + c] == own);
+        const int at = r * kTileCols + c;
+        if (std::isnan(tile.gaps[at])) continue;
+        (view.classes[tile.col + c] == own ? *worker.pos : *worker.neg).add(keys[at]);
       }
     }
   }
 
-  /// Ascending keys with their counts, over all sets, in the table's form.
-  KeyRun<u32> run(Counters Set::*of, u64& rows) {
-    std::vector<u32> loose;
-    std::vector<u32> carries;
-    for (const auto& set : sets) {
-      const Counters& counters = (*set).*of;
-      loose.insert(loose.end(), counters.loose.begin(), counters.loose.end());
-      carries.insert(carries.end(), counters.carries.begin(), counters.carries.end());
-    }
-    std::sort(loose.begin(), loose.end());
-    std::sort(carries.begin(), carries.end());
+  /// Ascending keys with their counts, in the table's form.
+  KeyRun<u32> run(Counters& counters, std::unique_ptr<Collector> Worker::*of, u64& rows) {
+    const std::vector<u32> carries = counters.sorted_carries();
+    auto carry = carries.begin();
     Buffer<u32> keys;
     Buffer<u64> counts;
-    std::vector<u64> cell_counts;
-    auto next = loose.begin();
-    auto carry = carries.begin();
-    const auto put = [&](u32 key, u64 count) {
-      keys.push_back(key);
-      counts.push_back(count);
-      rows += count;
-    };
+    std::vector<u16> lows;
+    std::vector<u64> all;
     for (std::size_t cell = 0; cell < kCells; ++cell) {
-      const auto in_cell = [&](auto at, auto end) { return at != end && (*at >> 16) == cell; };
-      bool paged = false;
-      for (const auto& set : sets) {
-        const Page* page = ((*set).*of).pages[cell].load(std::memory_order_relaxed);
-        if (page == nullptr) continue;
-        if (!paged) cell_counts.assign(kPageKeys, 0);
-        paged = true;
-        for (std::size_t i = 0; i < kPageKeys; ++i) cell_counts[i] += (*page)[i];
+      const auto put = [&](std::size_t low, u64 count) {
+        keys.push_back(static_cast<u32>(cell << 16 | low));
+        counts.push_back(count);
+        rows += count;
+      };
+      lows.clear();
+      for (Worker& worker : workers) {
+        if ((worker.*of) == nullptr) continue;
+        Kept& kept = (worker.*of)->of(cell);
+        lows.insert(lows.end(), kept.lows.get(), kept.lows.get() + kept.count);
+        kept = {};
       }
-      if (!paged) {
-        while (in_cell(next, loose.end())) {
-          const u32 key = *next;
-          u64 count = 0;
-          for (; next != loose.end() && *next == key; ++next) ++count;
-          put(key, count);
+      const Page* page = counters.page(cell);
+      if (page == nullptr && lows.size() < kMostKept) {
+        std::sort(lows.begin(), lows.end());
+        for (std::size_t i = 0; i < lows.size();) {
+          const std::size_t first = i;
+          while (i < lows.size() && lows[i] == lows[first]) ++i;
+          put(lows[first], i - first);
         }
         continue;
       }
-      for (; in_cell(next, loose.end()); ++next) ++cell_counts[*next & 0xFFFFU];
-      for (; in_cell(carry, carries.end()); ++carry) cell_counts[*carry & 0xFFFFU] += u64{1} << 32;
-      for (std::size_t i = 0; i < kPageKeys; ++i) {
-        if (cell_counts[i] != 0) put(static_cast<u32>(cell << 16 | i), cell_counts[i]);
+      if (page == nullptr) {
+        all.assign(kPageKeys, 0);
+      } else {
+        all.assign(page->begin(), page->end());
+      }
+      counters.drop(cell);
+      for (const u16 low : lows) ++all[low];
+      for (; carry != carries.end() && (*carry >> 16) == cell; ++carry) {
+        all[*carry & 0xFFFFU] += u64{1} << 16;
+      }
+      for (std::size_t low = 0; low < kPageKeys; ++low) {
+        if (all[low] != 0) put(low, all[low]);
       }
     }
     return canonical_run(std::move(keys), std::move(counts));
   }
 
   const EmbeddingView& view;
-  bool shared;
-  std::vector<std::unique_ptr<Set>> sets;
+  u32 most_kept;
+  Counters pos, neg;
+  std::vector<Worker> workers;
 };
 
 RankSink::RankSink(const EmbeddingView& view, int threads)
@@ -191,28 +213,24 @@ RankSink::~RankSink() = default;
 RankSink::RankSink(RankSink&&) noexcept = default;
 RankSink& RankSink::operator=(RankSink&&) noexcept = default;
 
-void RankSink::begin(int, i64, i64) {}
-void RankSink::end(int) {}
+void RankSink::begin(int thread, i64, i64) {
+  Held::Worker& worker = held_->workers[static_cast<std::size_t>(thread)];
+  if (worker.pos == nullptr) worker.pos = std::make_unique<Collector>(held_->pos, held_->most_kept);
+  if (worker.neg == nullptr) worker.neg = std::make_unique<Collector>(held_->neg, held_->most_kept);
+}
 
 void RankSink::take(int thread, const GapTile& tile) {
-  Held::Set& set = *held_->sets[static_cast<std::size_t>(thread) % held_->sets.size()];
-  if (held_->shared) {
-    held_->take(tile, [&](u32 key, bool positive) {
-      positive ? set.pos.add_shared(key) : set.neg.add_shared(key);
-    });
-  } else {
-    held_->take(tile, [&](u32 key, bool positive) {
-      positive ? set.pos.add_own(key) : set.neg.add_own(key);
-    });
-  }
+  held_->take(held_->workers[static_cast<std::size_t>(thread)], tile);
 }
+
+void RankSink::end(int) {}
 
 RankTable RankSink::finish() {
   u64 pos = 0;
   u64 neg = 0;
   KeyRuns<u32> runs;
-  runs.pos = held_->run(&Held::Set::pos, pos);
-  runs.neg = held_->run(&Held::Set::neg, neg);
+  runs.pos = held_->run(held_->pos, &Held::Worker::pos, pos);
+  runs.neg = held_->run(held_->neg, &Held::Worker::neg, neg);
   return RankTable(ScoreKind::kF32, false, std::move(runs), pos, neg);
 }
 
