@@ -61,7 +61,7 @@ class Auprc final : public Metric {
         .default_for_binary = true,
         .default_for_multiclass = true,
         .default_for_multilabel = true,
-        .tasks = {Task::kBinary, Task::kMulticlass, Task::kMultilabel},
+        .tasks = {Task::kBinary, Task::kMulticlass, Task::kMultilabel, Task::kVerification},
         .options = {{"method",
                      OptionType::kChoice,
                      "step",

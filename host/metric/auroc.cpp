@@ -6,7 +6,8 @@
 namespace cupel {
 namespace {
 
-const std::vector<Task> kAllTasks{Task::kBinary, Task::kMulticlass, Task::kMultilabel};
+const std::vector<Task> kAllTasks{Task::kBinary, Task::kMulticlass, Task::kMultilabel,
+                                  Task::kVerification};
 
 class Auroc final : public Metric {
  public:
@@ -27,6 +28,7 @@ class Auroc final : public Metric {
         .default_for_binary = true,
         .default_for_multiclass = true,
         .default_for_multilabel = true,
+        .default_for_verification = true,
         .tasks = kAllTasks,
         .options = {{"max_fpr",
                      OptionType::kNumber,

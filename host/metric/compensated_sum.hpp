@@ -13,6 +13,10 @@ class CompensatedSum {
     sum_ = next;
   }
   double value() const { return sum_ + lost_; }
+  /// What was added since it was `before`.
+  double since(const CompensatedSum& before) const {
+    return (sum_ - before.sum_) + (lost_ - before.lost_);
+  }
 
  private:
   double sum_ = 0;

@@ -73,5 +73,15 @@ const Metric& selection_power();
 const Metric& selection_rate();
 const Metric& risk_control();
 const Metric& controlled_risk();
+const Metric& tar_at_far();
+const Metric& opis();
+const Metric& eps_opis();
+const Metric& class_far();
+const Metric& class_frr();
+const Metric& far_spread();
+const Metric& frr_spread();
+const Metric& recall_at_k();
+const Metric& map_at_r();
+const Metric& r_precision();
 
 }  // namespace cupel

@@ -9,7 +9,8 @@ namespace {
 
 using exact::Rational;
 
-const std::vector<Task> kAllTasks{Task::kBinary, Task::kMulticlass, Task::kMultilabel};
+const std::vector<Task> kAllTasks{Task::kBinary, Task::kMulticlass, Task::kMultilabel,
+                                  Task::kVerification};
 
 OptionSpec target_option(std::string_view default_text, std::string_view summary) {
   return {"target", OptionType::kNumber, default_text, {}, 0, 1, summary};
@@ -103,6 +104,7 @@ class Eer final : public PointMetric {
         .source = "the crossing of the ROC curve with the antidiagonal",
         .example = "cupel eval data/breast_cancer.csv --metrics eer",
         .direction = Direction::kLower,
+        .default_for_verification = true,
         .tasks = kAllTasks,
         .options = {}};
     return kInfo;

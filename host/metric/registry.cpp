@@ -75,6 +75,16 @@ std::span<const Metric* const> all_metrics() {
       &selection_rate(),
       &risk_control(),
       &controlled_risk(),
+      &tar_at_far(),
+      &opis(),
+      &eps_opis(),
+      &class_far(),
+      &class_frr(),
+      &far_spread(),
+      &frr_spread(),
+      &recall_at_k(),
+      &map_at_r(),
+      &r_precision(),
   };
   return kMetrics;
 }
