@@ -163,6 +163,12 @@ class Labels {
   /// What takes effect when nothing is said, although the option has no default of its own.
   bool is_implied(const EvalResult& result, std::string_view name, const Detail& value) const {
     if (name == "average") return true;  // said by the result's own field
+    if (name == "domain" && value == Detail("l2")) return true;
+    if (name == "normalize" && value == Detail(true)) return true;
+    // The rates that take effect where no range or threshold is given.
+    if (name == "far_low" && value == Detail(0.01)) return true;
+    if (name == "far_high" && value == Detail(0.1)) return true;
+    if (name == "far" && value == Detail(0.01)) return true;
     const double* number = get<double>(&value);
     if (name != "threshold" || number == nullptr || (*number != 0.5 && *number != 0)) return false;
     const auto at = thresholds_.find(result.metric);
