@@ -47,7 +47,7 @@ CUPEL_TARGET_V3 void products_v3(const RowPointers& rows, const float* columns, 
         const __m256 b2 = _mm256_loadu_ps(b + 2 * kLanes);
         CUPEL_UNROLL
         for (int r = 0; r < 4; ++r) {
-          const __m256 own = _mm256_broadcast_ss(rows[static_cast<std::size_t>(row + r)] + k);
+          const __m256 own = _mm256_broadcast_ss(rows.data()[row + r] + k);
           sum[r][0] = _mm256_fmadd_ps(own, b0, sum[r][0]);
           sum[r][1] = _mm256_fmadd_ps(own, b1, sum[r][1]);
           sum[r][2] = _mm256_fmadd_ps(own, b2, sum[r][2]);
