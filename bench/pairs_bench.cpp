@@ -213,7 +213,7 @@ int main(int argc, char** argv) {
       });
       const Times after = peak(pool);
       const double work = 2e-9 * static_cast<double>(one.pass.pairs()) * static_cast<double>(width);
-      fmt::print("{:<38} {:>8.3f} {:>8.3f} {:>9.1f} {:>7.1f}% {:>7.1f}%\n", one.name, took.wall,
+      fmt::print("{:<38} {:>8.4f} {:>8.4f} {:>9.1f} {:>7.1f}% {:>7.1f}%\n", one.name, took.wall,
                  took.cpu, work / took.wall, 200 * work / took.wall / (before.wall + after.wall),
                  200 * work / took.cpu / (before.cpu + after.cpu));
       std::fflush(stdout);

@@ -51,8 +51,14 @@ class HostPass {
   PairStates run() {
     std::vector<std::vector<PackedColumns>> packed(static_cast<std::size_t>(pool_.threads()));
     pool_.parallel_for(static_cast<i64>(items_.size()), [&](int thread, i64 index) {
-      work(thread, items_[static_cast<std::size_t>(index)],
-           packed[static_cast<std::size_t>(thread)]);
+      if (failed_.load(std::memory_order_relaxed)) return;
+      try {
+        work(thread, items_[static_cast<std::size_t>(index)],
+             packed[static_cast<std::size_t>(thread)]);
+      } catch (...) {
+        failed_.store(true, std::memory_order_relaxed);  // the rest would be in vain
+        throw;
+      }
     });
     PairStates states;
     if (cuts_) states.cuts = cuts_->finish();
@@ -130,6 +136,7 @@ class HostPass {
   std::optional<RankSink> ranks_;
   std::optional<NeighbourSink> neighbours_;
   std::optional<ListSink> list_;
+  std::atomic<bool> failed_{false};
   std::atomic<u64> done_{0};
   std::mutex telling_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "backend/cpu_level.hpp"
 
@@ -28,9 +29,10 @@ void ListSink::take(int thread, const GapTile& tile) {
         worker.chunks.back().places.resize(worker.used);
         if (publish(worker) > pass_.kept_bytes) return;
       }
-      worker.chunks.emplace_back();
-      worker.chunks.back().gaps.resize(kChunk);
-      worker.chunks.back().places.resize(kChunk);
+      PairList::Chunk made;
+      made.gaps.resize(kChunk);
+      made.places.resize(kChunk);
+      worker.chunks.push_back(std::move(made));
       worker.used = 0;
     }
     PairList::Chunk& chunk = worker.chunks.back();

@@ -24,6 +24,9 @@ constexpr u32 kMostKeptOfMany = 4096;  ///< with more threads than kFewThreads: 
 constexpr int kFewThreads = 8;
 constexpr u32 kFirstKept = 16;
 constexpr std::size_t kLocks = 1024;
+/// Fewer rows than this have so few pairs that their keys are sorted: going over all cells costs
+/// more, and groups of rows are many.
+constexpr i64 kFewRows = 256;
 
 using Page = std::array<u16, kPageKeys>;
 
@@ -70,7 +73,7 @@ class Collector {
   Collector(Counters& counters, u32 most_kept)
       : counters_(counters), most_kept_(most_kept), cells_(kCells) {}
 
-  CUPEL_INLINE void add(u32 key) {
+  CUPEL_INLINE void push_back(u32 key) {
     Kept& kept = cells_[key >> 16];
     if (kept.count == kept.room) make_room(kept, key >> 16);
     kept.lows[kept.count++] = static_cast<u16>(key);
@@ -127,20 +130,26 @@ void tile_keys(PairDomain domain, const float* gaps, u32* keys) {
 struct RankSink::Held {
   struct Worker {
     std::unique_ptr<Collector> pos, neg;
+    std::vector<u32> few_pos, few_neg;
   };
 
   Held(const EmbeddingView& of, int threads)
-
       : view(of),
+        few(of.rows < kFewRows),
         most_kept(threads > kFewThreads ? kMostKeptOfMany : kMostKept),
-        workers(static_cast<std::size_t>(threads)) {}
+        workers(static_cast<std::size_t>(threads)) {
+    if (few) return;
+    pos = std::make_unique<Counters>();
+    neg = std::make_unique<Counters>();
+  }
 
-  void take(Worker& worker, const GapTile& tile) {
+  template <class Collect>
+  void take(const GapTile& tile, Collect& of_pos, Collect& of_neg) {
     alignas(64) u32 keys[kTileRows * kTileCols];
     tile_keys(view.domain, tile.gaps, keys);
     if (tile.whole && tile.classes != GapTile::Classes::kMixed) {
-      Collector& to = tile.classes == GapTile::Classes::kOne ? *worker.pos : *worker.neg;
-      for (const u32 key : keys) to.add(key);
+      Collect& to = tile.classes == GapTile::Classes::kOne ? of_pos : of_neg;
+      for (const u32 key : keys) to.push_back(key);
       return;
     }
     for (int r = 0; r < tile.rows; ++r) {
@@ -148,9 +157,19 @@ struct RankSink::Held {
       for (int c = 0; c < tile.cols; ++c) {
         const int at = r * kTileCols + c;
         if (std::isnan(tile.gaps[at])) continue;
-        (view.classes[tile.col + c] == own ? *worker.pos : *worker.neg).add(keys[at]);
+        (view.classes[tile.col + c] == own ? of_pos : of_neg).push_back(keys[at]);
       }
     }
+  }
+
+  KeyRun<u32> sorted(std::vector<u32> Worker::*of, u64& rows) {
+    Buffer<u32> keys;
+    for (const Worker& worker : workers) {
+      keys.insert(keys.end(), (worker.*of).begin(), (worker.*of).end());
+    }
+    rows = keys.size();
+    std::sort(keys.begin(), keys.end());
+    return canonical_run(std::move(keys));
   }
 
   /// Ascending keys with their counts, in the table's form.
@@ -202,8 +221,9 @@ struct RankSink::Held {
   }
 
   const EmbeddingView& view;
+  bool few;
   u32 most_kept;
-  Counters pos, neg;
+  std::unique_ptr<Counters> pos, neg;
   std::vector<Worker> workers;
 };
 
@@ -215,12 +235,15 @@ RankSink& RankSink::operator=(RankSink&&) noexcept = default;
 
 void RankSink::begin(int thread, i64, i64) {
   Held::Worker& worker = held_->workers[static_cast<std::size_t>(thread)];
-  if (worker.pos == nullptr) worker.pos = std::make_unique<Collector>(held_->pos, held_->most_kept);
-  if (worker.neg == nullptr) worker.neg = std::make_unique<Collector>(held_->neg, held_->most_kept);
+  if (held_->few || worker.neg != nullptr) return;  // the one that is made last
+  worker.pos = std::make_unique<Collector>(*held_->pos, held_->most_kept);
+  worker.neg = std::make_unique<Collector>(*held_->neg, held_->most_kept);
 }
 
 void RankSink::take(int thread, const GapTile& tile) {
-  held_->take(held_->workers[static_cast<std::size_t>(thread)], tile);
+  Held::Worker& worker = held_->workers[static_cast<std::size_t>(thread)];
+  held_->few ? held_->take(tile, worker.few_pos, worker.few_neg)
+             : held_->take(tile, *worker.pos, *worker.neg);
 }
 
 void RankSink::end(int) {}
@@ -229,8 +252,13 @@ RankTable RankSink::finish() {
   u64 pos = 0;
   u64 neg = 0;
   KeyRuns<u32> runs;
-  runs.pos = held_->run(held_->pos, &Held::Worker::pos, pos);
-  runs.neg = held_->run(held_->neg, &Held::Worker::neg, neg);
+  if (held_->few) {
+    runs.pos = held_->sorted(&Held::Worker::few_pos, pos);
+    runs.neg = held_->sorted(&Held::Worker::few_neg, neg);
+  } else {
+    runs.pos = held_->run(*held_->pos, &Held::Worker::pos, pos);
+    runs.neg = held_->run(*held_->neg, &Held::Worker::neg, neg);
+  }
   return RankTable(ScoreKind::kF32, false, std::move(runs), pos, neg);
 }
 
