@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <limits>
 
 #include "backend/cpu_level.hpp"
@@ -32,31 +33,43 @@ void products_base(const RowPointers& rows, const float* columns, i64 width, flo
 #if CUPEL_HAS_TARGETS
 
 /// Four rows with 24 columns at a time: twelve sums, three columns and one row fill the registers.
+/// As many steps as the nearest cache holds columns of, for all rows and columns, then the next;
+/// the sums wait in `to` meanwhile.
 CUPEL_TARGET_V3 void products_v3(const RowPointers& rows, const float* columns, i64 width,
                                  float* to) {
   constexpr int kLanes = 8;
-  for (int row = 0; row < kTileRows; row += 4) {
-    for (int col = 0; col < kTileCols; col += 3 * kLanes) {
-      __m256 sum[4][3];
-      CUPEL_UNROLL
-      for (auto& of_row : sum) of_row[0] = of_row[1] = of_row[2] = _mm256_setzero_ps();
-      const float* b = columns + col;
-      for (i64 k = 0; k < width; ++k, b += kTileCols) {
-        const __m256 b0 = _mm256_loadu_ps(b);
-        const __m256 b1 = _mm256_loadu_ps(b + kLanes);
-        const __m256 b2 = _mm256_loadu_ps(b + 2 * kLanes);
+  constexpr i64 kSteps = 128;
+  for (i64 first = 0; first < width; first += kSteps) {
+    const i64 last = std::min(first + kSteps, width);
+    for (int row = 0; row < kTileRows; row += 4) {
+      for (int col = 0; col < kTileCols; col += 3 * kLanes) {
+        float* at = to + row * kTileCols + col;
+        __m256 sum[4][3];
         CUPEL_UNROLL
         for (int r = 0; r < 4; ++r) {
-          const __m256 own = _mm256_broadcast_ss(rows.data()[row + r] + k);
-          sum[r][0] = _mm256_fmadd_ps(own, b0, sum[r][0]);
-          sum[r][1] = _mm256_fmadd_ps(own, b1, sum[r][1]);
-          sum[r][2] = _mm256_fmadd_ps(own, b2, sum[r][2]);
+          for (int v = 0; v < 3; ++v) {
+            sum[r][v] =
+                first == 0 ? _mm256_setzero_ps() : _mm256_loadu_ps(at + r * kTileCols + v * kLanes);
+          }
         }
-      }
-      CUPEL_UNROLL
-      for (int r = 0; r < 4; ++r) {
-        for (int v = 0; v < 3; ++v) {
-          _mm256_storeu_ps(to + (row + r) * kTileCols + col + v * kLanes, sum[r][v]);
+        const float* b = columns + first * kTileCols + col;
+        for (i64 k = first; k < last; ++k, b += kTileCols) {
+          const __m256 b0 = _mm256_loadu_ps(b);
+          const __m256 b1 = _mm256_loadu_ps(b + kLanes);
+          const __m256 b2 = _mm256_loadu_ps(b + 2 * kLanes);
+          CUPEL_UNROLL
+          for (int r = 0; r < 4; ++r) {
+            const __m256 own = _mm256_broadcast_ss(rows.data()[row + r] + k);
+            sum[r][0] = _mm256_fmadd_ps(own, b0, sum[r][0]);
+            sum[r][1] = _mm256_fmadd_ps(own, b1, sum[r][1]);
+            sum[r][2] = _mm256_fmadd_ps(own, b2, sum[r][2]);
+          }
+        }
+        CUPEL_UNROLL
+        for (int r = 0; r < 4; ++r) {
+          for (int v = 0; v < 3; ++v) {
+            _mm256_storeu_ps(at + r * kTileCols + v * kLanes, sum[r][v]);
+          }
         }
       }
     }
@@ -152,7 +165,13 @@ bool leave_out(i64 row, int rows, const PackedColumns& columns, float* gaps) {
 void pack_columns(const EmbeddingView& view, i64 first, int count, PackedColumns& to) {
   to.first = first;
   to.count = count;
-  to.values.resize(static_cast<std::size_t>(view.width * kTileCols));
+  // A vector of columns is a line of the cache.
+  constexpr std::size_t kLine = 64;
+  constexpr std::size_t kFloats = kLine / sizeof(float);
+  to.memory.resize(static_cast<std::size_t>(view.width * kTileCols) + kFloats);
+  const auto beyond = reinterpret_cast<std::uintptr_t>(to.memory.data()) % kLine / sizeof(float);
+  float* const values = to.memory.data() + (kFloats - beyond) % kFloats;
+  to.values = values;
   for (int c = 0; c < kTileCols; ++c) {
     const bool there = c < count;
     to.squares[c] = there ? view.squares[first + c] : 0;
@@ -162,7 +181,7 @@ void pack_columns(const EmbeddingView& view, i64 first, int count, PackedColumns
   constexpr i64 kSteps = 32;
   for (i64 from = 0; from < view.width; from += kSteps) {
     const i64 steps = std::min(kSteps, view.width - from);
-    float* at = to.values.data() + from * kTileCols;
+    float* at = values + from * kTileCols;
     for (int c = 0; c < kTileCols; ++c) {
       const float* own = c < count ? view.row(first + c) + from : nullptr;
       for (i64 k = 0; k < steps; ++k) at[k * kTileCols + c] = own != nullptr ? own[k] : 0;
@@ -179,7 +198,7 @@ GapTile make_tile(const EmbeddingView& view, i64 row, int rows, const PackedColu
     pointers[static_cast<std::size_t>(r)] = view.row(at);
     squares[r] = view.squares[at];
   }
-  products(pointers, columns.values.data(), view.width, gaps);
+  products(pointers, columns.values, view.width, gaps);
   to_gaps(view.domain, squares, columns.squares, gaps);
   GapTile tile;
   tile.row = row;

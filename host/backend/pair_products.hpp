@@ -9,9 +9,14 @@ namespace cupel {
 
 /// Columns of tiles, packed so that a step of all chains reads neighbouring floats.
 struct PackedColumns {
+  PackedColumns() = default;
+  PackedColumns(PackedColumns&&) noexcept = default;
+  PackedColumns& operator=(PackedColumns&&) noexcept = default;
+
   i64 first = 0;
-  int count = 0;         ///< at most kTileCols; the rest is zeros
-  Buffer<float> values;  ///< [width][kTileCols]
+  int count = 0;                  ///< at most kTileCols; the rest is zeros
+  const float* values = nullptr;  ///< [width][kTileCols], 64-byte aligned, in `memory`
+  Buffer<float> memory;
   alignas(64) float squares[kTileCols] = {};
   alignas(64) u32 classes[kTileCols] = {};
 };
