@@ -18,64 +18,110 @@ namespace {
 /// Utilities in integers: squares of 2^48 of fewer than 2^31 classes add up in 127 bits.
 constexpr double kUnit = 281474976710656.0;
 
-u64 in_units(double utility) { return static_cast<u64>(std::llround(utility * kUnit)); }
+u64 in_units(double utility) { return static_cast<u64>(utility * kUnit + 0.5); }
 
-/// The classes in order of utility, and the sums of its first and its last `count`.
-class Ranked {
+/// The sum of the `count` smallest of many values that change one at a time. Values near the
+/// count-th are kept in order, the others only as a sum below and as what is left above: a change
+/// costs O(1) but for the few near the edge. All in integers, so that how it was reached does not
+/// matter.
+class SmallestSum {
  public:
-  Ranked() = default;
-  Ranked(const std::vector<u64>& values, std::size_t count) : count_(count) {
-    order_.resize(values.size());
-    std::iota(order_.begin(), order_.end(), u32{0});
-    std::stable_sort(order_.begin(), order_.end(),
-                     [&](u32 a, u32 b) { return values[a] < values[b]; });
-    rank_.resize(values.size());
-    values_.resize(values.size());
-    for (std::size_t r = 0; r < order_.size(); ++r) {
-      rank_[order_[r]] = static_cast<u32>(r);
-      values_[r] = values[order_[r]];
-      if (r < count) low_ += values_[r];
-      if (r >= first_high()) high_ += values_[r];
+  SmallestSum() = default;
+  SmallestSum(const std::vector<u64>& values, std::size_t count) : count_(count) { place(values); }
+
+  void change(u64 old, u64 value) {
+    remove(old);
+    add(value);
+  }
+  /// `values`: all, as changed so far.
+  u128 sum(const std::vector<u64>& values) {
+    if (below_ > count_ || !reaches() || near_.size() > 8 * kNear) place(values);
+    u128 sum = sum_below_;
+    u64 left = count_ - below_;
+    for (auto at = near_.begin(); left != 0; ++at) {
+      const u64 taken = std::min(left, at->second);
+      sum += u128{at->first} * taken;
+      left -= taken;
+    }
+    return sum;
+  }
+
+ private:
+  static constexpr std::size_t kNear = 32;
+
+  bool reaches() const { return count_ - below_ <= in_near_; }
+
+  /// Puts the values around the count-th into order.
+  void place(const std::vector<u64>& values) {
+    scratch_ = values;
+    const auto rank = [&](std::size_t r) {
+      std::nth_element(scratch_.begin(), scratch_.begin() + static_cast<std::ptrdiff_t>(r),
+                       scratch_.end());
+      return scratch_[r];
+    };
+    low_ = count_ > kNear ? rank(count_ - kNear) : 0;
+    high_ = count_ + kNear < values.size() ? rank(count_ + kNear) : std::numeric_limits<u64>::max();
+    below_ = in_near_ = 0;
+    sum_below_ = 0;
+    near_.clear();
+    scratch_.clear();
+    for (const u64 value : values) {
+      if (value < low_) {
+        ++below_;
+        sum_below_ += value;
+      } else if (value <= high_) {
+        scratch_.push_back(value);
+      }
+    }
+    in_near_ = scratch_.size();
+    std::sort(scratch_.begin(), scratch_.end());
+    for (const u64 value : scratch_) {
+      if (near_.empty() || near_.back().first != value) near_.emplace_back(value, 0);
+      ++near_.back().second;
+    }
+  }
+  auto find(u64 value) {
+    return std::lower_bound(near_.begin(), near_.end(), value,
+                            [](const auto& one, u64 v) { return one.first < v; });
+  }
+  void remove(u64 value) {
+    if (value < low_) {
+      --below_;
+      sum_below_ -= value;
+    } else if (value <= high_) {
+      const auto at = find(value);
+      --in_near_;
+      if (--at->second == 0) near_.erase(at);
+    }
+  }
+  void add(u64 value) {
+    if (value < low_) {
+      ++below_;
+      sum_below_ += value;
+    } else if (value <= high_) {
+      const auto at = find(value);
+      ++in_near_;
+      if (at != near_.end() && at->first == value) {
+        ++at->second;
+      } else {
+        near_.insert(at, {value, 1});
+      }
     }
   }
 
-  /// Moves a class among its neighbours: O(classes between its old and its new value).
-  void change(u32 place, u64 value) {
-    std::size_t r = rank_[place];
-    const u64 old = values_[r];
-    const i128 more = i128{value} - i128{old};
-    if (r < count_) low_ += more;
-    if (r >= first_high()) high_ += more;
-    values_[r] = value;
-    while (r + 1 < order_.size() && values_[r + 1] < value) swap_up(r++);
-    while (r > 0 && values_[r - 1] > value) swap_up(--r);
-  }
-
-  /// The sum of the largest less that of the smallest.
-  i128 gap() const { return high_ - low_; }
-
- private:
-  std::size_t first_high() const { return order_.size() - count_; }
-  /// Exchanges the classes at ranks r and r + 1.
-  void swap_up(std::size_t r) {
-    if (r + 1 == count_) low_ += i128{values_[r + 1]} - i128{values_[r]};
-    if (r + 1 == first_high()) high_ += i128{values_[r]} - i128{values_[r + 1]};
-    std::swap(values_[r], values_[r + 1]);
-    std::swap(order_[r], order_[r + 1]);
-    rank_[order_[r]] = static_cast<u32>(r);
-    rank_[order_[r + 1]] = static_cast<u32>(r + 1);
-  }
-
   std::size_t count_ = 0;
-  std::vector<u32> order_, rank_;
-  std::vector<u64> values_;  ///< [rank]
-  i128 low_ = 0, high_ = 0;
+  u64 low_ = 0, high_ = 0;  ///< values from low to high are near
+  u64 below_ = 0, in_near_ = 0;
+  u128 sum_below_ = 0;
+  std::vector<std::pair<u64, u64>> near_;  ///< ascending values, and how many have them
+  std::vector<u64> scratch_;
 };
 
 /// One class on its way.
-struct Course {
-  u64 pos = 0, neg = 0;
+struct alignas(64) Course {
+  u64 pos = 0, neg = 0, all_pos = 1, all_neg = 1;
   double utility = 0;
+  u64 units = 0;              ///< the same in integers
   double since = 0;           ///< where it got this utility ...
   CompensatedSum mean_since;  ///< ... and the integral of the mean up to there
   CompensatedSum mean;        ///< integral of U
@@ -100,7 +146,10 @@ struct ExactSweep::Held {
   double at = 0;  ///< up to where there are integrals
   i128 sum = 0;
   u128 squares = 0;
-  Ranked ranked;
+  u64 centre = 0;  ///< a value near the mean, which squares are taken around
+  // Of the best and the worst at each threshold: [place] utilities, all but the best, the worst.
+  std::vector<u64> units;
+  SmallestSum others, worst;
   /// [place] of classes ranked once: how often one of the best less how often one of the worst.
   std::vector<i8> side;
   i128 side_gap = 0;
@@ -115,7 +164,7 @@ struct ExactSweep::Held {
 
   void begin() {
     courses.assign(classes, {});
-    std::vector<u64> units(classes);
+    units.resize(classes);
     sum = 0;
     squares = 0;
     side_gap = 0;
@@ -123,14 +172,20 @@ struct ExactSweep::Held {
       Course& course = courses[i];
       course.pos = start.pos[i];
       course.neg = start.neg[i];
-      course.utility = utility(c2, course.pos, start.all_pos[i], course.neg, start.all_neg[i]);
+      course.all_pos = start.all_pos[i];
+      course.all_neg = start.all_neg[i];
+      course.utility = utility(c2, course.pos, course.all_pos, course.neg, course.all_neg);
       course.since = start.first;
-      units[i] = in_units(course.utility);
-      sum += units[i];
-      squares += u128{units[i]} * units[i];
-      if (second) side_gap += i128{units[i]} * side[i];
+      course.units = units[i] = in_units(course.utility);
+      sum += course.units;
+      squares += u128{course.units} * course.units;
+      if (second) side_gap += i128{course.units} * side[i];
     }
-    if (pointwise()) ranked = Ranked(units, count);
+    if (classes != 0) centre = static_cast<u64>(sum / static_cast<i128>(classes));
+    if (pointwise()) {
+      others = SmallestSum(units, classes - count);
+      worst = SmallestSum(units, count);
+    }
     changed.clear();
     step_number = 0;
     steps = 0;
@@ -141,19 +196,26 @@ struct ExactSweep::Held {
   double mean_now() const {
     return static_cast<double>(sum) / (static_cast<double>(classes) * kUnit);
   }
-  /// sum of (u - q)^2, q the mean rounded down, less what q is off: no digits cancel.
-  double variance_now() const {
-    const u128 all = static_cast<u128>(sum);
-    const u128 q = all / classes;
-    const u128 rest = all - q * classes;
-    const double around = static_cast<double>(squares - q * (all + rest));
-    const double off = static_cast<double>(rest);
-    const double t = static_cast<double>(classes);
-    return std::max(around - off * off / t, 0.0) / t / (kUnit * kUnit);
+  /// The sum of (u - q)^2 less what q is off the mean: with q near the mean no digits cancel.
+  double variance_now() {
+    const i128 t = static_cast<i128>(classes);
+    i128 off = sum - i128{centre} * t;
+    if (off > t << 20 || -off > t << 20) {
+      centre = static_cast<u64>(sum / t);
+      off = sum - i128{centre} * t;
+    }
+    // squares - 2 q sum + q^2 T, modulo 2^128.
+    const u128 around = squares - u128{centre} * static_cast<u128>(sum + off);
+    const double rest = static_cast<double>(off);
+    const auto count_of = static_cast<double>(classes);
+    return std::max(static_cast<double>(around) - rest * rest / count_of, 0.0) / count_of /
+           (kUnit * kUnit);
   }
-  double extreme_now() const {
-    const double gap = static_cast<double>(second ? side_gap : ranked.gap()) /
-                       (static_cast<double>(count) * kUnit);
+  double extreme_now() {
+    const i128 between =
+        second ? side_gap
+               : sum - static_cast<i128>(others.sum(units)) - static_cast<i128>(worst.sum(units));
+    const double gap = static_cast<double>(between) / (static_cast<double>(count) * kUnit);
     return query.power == 1 ? std::fabs(gap) : gap * gap;
   }
 
@@ -191,21 +253,24 @@ struct ExactSweep::Held {
 
   void renew(u32 place) {
     Course& course = courses[place];
-    const double next =
-        utility(c2, course.pos, start.all_pos[place], course.neg, start.all_neg[place]);
+    const double next = utility(c2, course.pos, course.all_pos, course.neg, course.all_neg);
     if (next == course.utility) return;
-    const u64 old_units = in_units(course.utility);
-    const u64 units = in_units(next);
+    const u64 old_units = course.units;
+    const u64 new_units = in_units(next);
+    course.units = new_units;
     if (second) {
-      side_gap += (i128{units} - i128{old_units}) * side[place];
+      side_gap += (i128{new_units} - i128{old_units}) * side[place];
       course.utility = next;
       return;
     }
     close(course);
     course.utility = next;
-    sum += i128{units} - i128{old_units};
-    squares += u128{units} * units - u128{old_units} * old_units;  // modulo 2^128
-    if (pointwise()) ranked.change(place, units);
+    sum += i128{new_units} - i128{old_units};
+    squares += u128{new_units} * new_units - u128{old_units} * old_units;  // modulo 2^128
+    if (!pointwise()) return;
+    others.change(old_units, new_units);
+    worst.change(old_units, new_units);
+    units[place] = new_units;
   }
 
   /// All pairs of one step.
