@@ -263,6 +263,85 @@ TEST(ExactSweep, IsTheSumOverIntervals) {
   EXPECT_GT(compared, 200);
 }
 
+// Classes by the hundred, of few sizes and of many: all of them sorted anew at each step. Would
+// catch an edge of the best or worst that is lost when values drift past it, and ties across it.
+TEST(ExactSweep, ManyClassesPassTheEdge) {
+  std::mt19937_64 random(9);
+  for (const u64 sizes : {3u, 1000u}) {
+    SCOPED_TRACE(sizes);
+    const std::size_t classes = 400;
+    SweepStart start;
+    start.first = 0.5;
+    start.last = 1;
+    for (std::size_t i = 0; i < classes; ++i) {
+      start.place.push_back(static_cast<i32>(i));
+      start.all_pos.push_back(8 + random() % sizes);
+      start.all_neg.push_back(60 + random() % sizes);
+      start.pos.push_back(i % 3 == 0 ? 0 : 2);
+      start.neg.push_back(random() % 5);
+    }
+    std::vector<PairEvent> events;
+    for (int i = 0; i < 8000; ++i) {
+      const auto distance = static_cast<float>(0.51 + 0.48 * static_cast<double>(i / 2) / 4000);
+      const auto a = static_cast<u32>(random() % classes);
+      const u32 b = i % 9 == 0 ? a : static_cast<u32>(random() % classes);
+      events.push_back(
+          {~key_of_f32(bits_from_float(0.0F - distance)), std::min(a, b), std::max(a, b)});
+    }
+    CurveQuery query;
+    query.extremes = true;
+    query.epsilon = {15, 100};
+    const std::size_t count = 60;
+
+    std::vector<u64> pos = start.pos;
+    std::vector<u64> neg = start.neg;
+    double extremes = 0;
+    double opis = 0;
+    double at = start.first;
+    std::vector<PairEvent> taken;
+    const auto advance = [&](double to) {
+      std::vector<double> all;
+      double sum = 0;
+      for (std::size_t i = 0; i < classes; ++i) {
+        const double psi = static_cast<double>(pos[i]) / static_cast<double>(start.all_pos[i]);
+        const double phi = 1 - static_cast<double>(neg[i]) / static_cast<double>(start.all_neg[i]);
+        all.push_back(psi == 0 && phi == 0 ? 0 : 2 * psi * phi / (psi + phi));
+        sum += all.back() / static_cast<double>(classes);
+      }
+      std::sort(all.begin(), all.end());
+      double gap = 0;
+      double variance = 0;
+      for (std::size_t i = 0; i < count; ++i) gap += all[classes - 1 - i] - all[i];
+      for (const double u : all) variance += (u - sum) * (u - sum) / static_cast<double>(classes);
+      gap /= static_cast<double>(count);
+      extremes += (to - at) / (start.last - start.first) * gap * gap;
+      opis += (to - at) / (start.last - start.first) * variance;
+      at = to;
+    };
+    ExactSweep sweep(query, start);
+    for (std::size_t i = 0; i < events.size(); i += 2) {
+      // No more pairs than the class has.
+      taken.clear();
+      for (const PairEvent& event : std::span(events).subspan(i, 2)) {
+        const bool positive = event.a == event.b;
+        auto& counts = positive ? pos : neg;
+        const auto& all = positive ? start.all_pos : start.all_neg;
+        if (counts[event.a] == all[event.a] || counts[event.b] == all[event.b]) continue;
+        if (taken.empty()) advance(key_value(start.domain, ~event.step));
+        ++counts[event.a];
+        if (!positive) ++counts[event.b];
+        taken.push_back(event);
+      }
+      sweep.take(taken);
+    }
+    advance(start.last);
+    const ExactCurves found = sweep.finish();
+    EXPECT_GT(found.steps, 4000u);
+    EXPECT_NEAR(found.opis, opis, 1e-13);
+    EXPECT_NEAR(found.extremes, extremes, 1e-13);
+  }
+}
+
 // Would catch sums that depend on the calls, and a second sweep that goes on from the first.
 TEST(ExactSweep, CallsDoNotMatter) {
   std::mt19937_64 random(7);
