@@ -18,7 +18,10 @@ namespace {
 /// Utilities in integers: squares of 2^48 of fewer than 2^31 classes add up in 127 bits.
 constexpr double kUnit = 281474976710656.0;
 
-u64 in_units(double utility) { return static_cast<u64>(utility * kUnit + 0.5); }
+u64 in_units(double utility) {
+  // NOLINTNEXTLINE(bugprone-incorrect-roundings): below 2^49 the half is added exactly
+  return static_cast<u64>(utility * kUnit + 0.5);
+}
 
 /// The sum of the `count` smallest of many values that change one at a time. Values near the
 /// count-th are kept in order, the others only as a sum below and as what is left above: a change
