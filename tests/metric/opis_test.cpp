@@ -133,6 +133,7 @@ TEST(Opis, GridsOfTheExample) {
   EXPECT_NEAR(five.value("eps_opis").number, square, 1e-15);
   EXPECT_NEAR(five.value("eps_opis(power=1)").number, absolute, 1e-15);
   EXPECT_NEAR(five.value("eps_opis(power=1,rank=range)").number, absolute, 1e-15);
+  EXPECT_EQ(five.value("eps_opis(epsilon=1)").number, 0);  // the best and the worst are all
 }
 
 TEST(Opis, DetailsOfTheExample) {
@@ -169,6 +170,8 @@ TEST(Opis, ExactIntegralsOfTheExample) {
   EXPECT_NEAR(squared.extremes, 0.2717198426, 2e-8);
   query.power = 1;
   EXPECT_NEAR(swept(pairs, query, 0.4, 1.6).extremes, 0.3733247724, 2e-8);
+  query.epsilon = {1, 1};  // the best and the worst are all
+  EXPECT_EQ(swept(pairs, query, 0.4, 1.6).extremes, 0);
 
   // As the metric tells it: with the curve of a grid, and without.
   Shown shown(pairs, plain::grid(0.4, 1.6, 5));
