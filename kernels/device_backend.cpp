@@ -7,6 +7,7 @@
 
 #include "cupel/math/row_terms.hpp"
 #include "cupel/math/softmax.hpp"
+#include "device_pairs.hpp"
 
 namespace cupel::device {
 namespace {
@@ -383,6 +384,24 @@ class PipelineBackend final : public DeviceBackend {
     });
   }
 
+  Result<PairStates> embedding_pairs(const EmbeddingView& view, const PairPass& pass, int threads,
+                                     const PairProgress& progress) override {
+    const PairPass rest = left_to_host(view, pass);
+    return guarded("pairs of an embedding", view, [&]() -> Result<PairStates> {
+      PairStates states;
+      if (!pairs_on_device(*pipelines_, view, pass, hold_, progress, states)) {
+        return failed("pairs of an embedding", view);
+      }
+      if (!asks_for_something(rest)) return states;
+      auto others = Backend::embedding_pairs(view, rest, threads, progress);
+      if (!others) return others.error();
+      states.ranks = std::move(others->ranks);
+      states.neighbours = std::move(others->neighbours);
+      states.kept = std::move(others->kept);
+      return states;
+    });
+  }
+
   Result<BadScores> bad_scores(const TableView& table) override {
     return guarded("bad scores", table, [&]() -> Result<BadScores> {
       BadRows bad;
@@ -465,7 +484,8 @@ class PipelineBackend final : public DeviceBackend {
   }
 
   /// The error of a call that the pipelines did not finish; afterwards a smaller one may be tried.
-  Error failed(const char* what, const TableView& table) {
+  template <class Rows>
+  Error failed(const char* what, const Rows& table) {
     const Status& status = pipelines_->status();
     const std::string size = std::to_string(table.rows) + " rows";
     if (status.ok() || status.fault == Fault::kOutOfMemory) {
@@ -480,8 +500,8 @@ class PipelineBackend final : public DeviceBackend {
             "use --backend cpu"};
   }
 
-  template <class Work>
-  auto guarded(const char* what, const TableView& table, const Work& work) -> decltype(work()) {
+  template <class Rows, class Work>
+  auto guarded(const char* what, const Rows& table, const Work& work) -> decltype(work()) {
     trouble_ = DeviceTrouble::kNone;
     const auto broken = [&](const std::string& why) {
       trouble_ = DeviceTrouble::kFailed;

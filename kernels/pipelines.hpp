@@ -6,6 +6,7 @@
 // which. Nothing is thrown but std::bad_alloc for memory of the host.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "cupel/math/bins.hpp"
 #include "cupel/math/conformal.hpp"
 #include "cupel/math/element.hpp"
+#include "cupel/math/embedding.hpp"
 #include "cupel/math/pair_kernel.hpp"
 #include "cupel/math/rank_fold.hpp"
 
@@ -221,6 +223,26 @@ struct HostTallies {
   i64 kinds() const { return 3 * classes + 1; }
 };
 
+/// EmbeddingView in plain types.
+struct HostEmbedding {
+  PairDomain domain = PairDomain::kL2;
+  i64 rows = 0;
+  i64 width = 0;
+  i64 stride = 0;
+  const float* values = nullptr;
+  const float* squares = nullptr;
+  const u32* classes = nullptr;
+  u32 class_count = 0;
+  const u32* ties = nullptr;
+};
+
+/// The pairs (i, j) of rows, i of one side, j of the other, i < j; and who is told of pairs done.
+struct PairWork {
+  i64 a_first = 0, a_last = 0;
+  i64 b_first = 0, b_last = 0;
+  std::function<void(u64 pairs)> progress;  ///< none: nobody
+};
+
 class Pipelines {
  public:
   virtual ~Pipelines() = default;
@@ -265,6 +287,17 @@ class Pipelines {
   /// half behind the upper half `high`; out has kDistanceBuckets counts.
   virtual bool pair_distances(i64 first, i64 last, bool within, u32 high,
                               std::vector<u64>& out) = 0;
+
+  /// Brings an embedding, or keeps the one that is there, at the same addresses and of the same
+  /// shape, where `keep` says that it has not changed. drop_table() drops it too.
+  virtual bool set_embedding(const HostEmbedding& embedding, bool keep) = 0;
+
+  // What follows speaks of the embedding that was set.
+
+  /// Pairs of one class, and of two (for both), by class and the first cut that is not below their
+  /// gap, [class][cut]. Pairs above the last of the ascending cuts are not counted.
+  virtual bool pair_cuts(const PairWork& work, const std::vector<float>& cuts,
+                         std::vector<u64>& pos, std::vector<u64>& neg) = 0;
 };
 
 }  // namespace cupel::device

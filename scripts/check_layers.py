@@ -27,7 +27,7 @@ PUBLIC = {
 MATH_CORE = {"cupel/core/config.hpp", "cupel/core/int.hpp"}
 # What nvcc reads of core/, and the files of kernels/ that only g++ compiles.
 KERNELS_CORE = MATH_CORE | {"cupel/core/buffer.hpp"}
-KERNELS_HOST_CODE = {"device_backend.hpp", "device_backend.cpp", "cuda_provider.cpp"}
+KERNELS_HOST_CODE = {"device_backend.hpp", "device_backend.cpp", "device_pairs.hpp", "device_pairs.cpp", "cuda_provider.cpp"}
 # Which private folders of host/ the code of a folder may include, besides its own.
 HOST = {
     "core": set(),

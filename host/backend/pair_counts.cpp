@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "backend/cpu_level.hpp"
+#include "cupel/state/class_pairs.hpp"
 
 #if CUPEL_HAS_TARGETS
 #include <immintrin.h>
@@ -19,16 +20,6 @@ constexpr std::size_t kMostCells = std::size_t{1} << 15;
 constexpr int kTilePairs = kTileRows * kTileCols;
 /// Cuts of one cell that are compared one after another; more are searched.
 constexpr std::size_t kMostSteps = 4;
-
-/// The pairs of the rows of `a` with the rows of `b`, first <= i < last, i < j.
-u64 pairs_between(i64 a_first, i64 a_last, i64 b_first, i64 b_last) {
-  PairPass pass;
-  pass.a_first = a_first;
-  pass.a_last = std::max(a_first, a_last);
-  pass.b_first = b_first;
-  pass.b_last = std::max(b_first, b_last);
-  return pass.pairs();
-}
 
 /// The cell of a gap between the first and the last cut. It does not fall with the gap, since no
 /// rounding here does.
@@ -347,29 +338,7 @@ ClassCuts CutSink::finish() {
   if (!shared_) {
     for (Worker& worker : workers_) flush(worker);
   }
-  // What is above every cut follows from the sizes of the classes.
-  i64 first = 0;
-  for (u32 cls = 0; cls < view_.class_count; ++cls) {
-    i64 last = first;
-    while (last < view_.rows && view_.classes[last] == cls) ++last;
-    const auto inside = [&](i64 side_first, i64 side_last) {
-      return std::pair(std::max(first, side_first), std::min(last, side_last));
-    };
-    const auto [a_first, a_last] = inside(pass_.a_first, pass_.a_last);
-    const auto [b_first, b_last] = inside(pass_.b_first, pass_.b_last);
-    const u64 pos = pairs_between(a_first, a_last, b_first, b_last);
-    const u64 touching = pairs_between(a_first, a_last, pass_.b_first, pass_.b_last) +
-                         pairs_between(pass_.a_first, pass_.a_last, b_first, b_last);
-    u64 pos_below = 0;
-    u64 neg_below = 0;
-    for (std::size_t column = 0; column + 1 < columns_; ++column) {
-      pos_below += counts_.pos_at(cls, column);
-      neg_below += counts_.neg_at(cls, column);
-    }
-    counts_.pos_at(cls, columns_ - 1) = pos - pos_below;
-    counts_.neg_at(cls, columns_ - 1) = touching - 2 * pos - neg_below;
-    first = last;
-  }
+  count_above_cuts(view_, pass_, counts_);
   return std::move(counts_);
 }
 

@@ -30,6 +30,7 @@
 #include "host_copy.hpp"
 #include "pipeline/conformal_rows.hpp"
 #include "pipeline/conformal_sets.hpp"
+#include "pipeline/embedding_on.hpp"
 #include "pipeline/histogram.hpp"
 #include "pipeline/memory.hpp"
 #include "pipeline/merge.hpp"
@@ -137,7 +138,8 @@ class PipelinesOn final : public Pipelines {
   i64 free_bytes() override {
     return exec_.free_bytes() + scores_.memory.bytes() + softmax_.bytes() + labels_.memory.bytes() +
            class_labels_.memory.bytes() + weights_f64_.memory.bytes() +
-           weights_f32_.memory.bytes() + cells_.memory.bytes() + row_keys_.memory.bytes();
+           weights_f32_.memory.bytes() + cells_.memory.bytes() + row_keys_.memory.bytes() +
+           embedding_.bytes();
   }
 
   // ---- columns
@@ -166,6 +168,7 @@ class PipelinesOn final : public Pipelines {
     cells_ = {};
     row_keys_ = {};
     device_ = TableOnDevice{};
+    embedding_.drop();
   }
 
   // ---- scores that are not finite
@@ -429,6 +432,18 @@ class PipelinesOn final : public Pipelines {
     out.assign(kDistanceBuckets, 0);
     exec_.to_host(out.data(), counts.data(), counts.bytes());
     return exec_.ok();
+  }
+
+  // ---- pairs of an embedding
+  // ---------------------------------------------------------------------------
+
+  bool set_embedding(const HostEmbedding& embedding, bool keep) override {
+    if (!keep || !embedding_.is(embedding)) drop_table();
+    return embedding_.set(embedding);
+  }
+  bool pair_cuts(const PairWork& work, const std::vector<float>& cuts, std::vector<u64>& pos,
+                 std::vector<u64>& neg) override {
+    return embedding_.cuts(work, cuts, pos, neg);
   }
 
   Exec& exec() { return exec_; }
@@ -1523,6 +1538,7 @@ class PipelinesOn final : public Pipelines {
   Column<u32> cells_;
   Column<u64> row_keys_;
   Memory<RowSoftmax> softmax_;  ///< of scores_, where it was needed
+  EmbeddingOn<Exec> embedding_{exec_};
 };
 
 }  // namespace cupel::device

@@ -1,0 +1,369 @@
+// Pairs of rows of an embedding. A block takes tiles of 128 x 128 pairs: slices of the rows'
+// elements pass through shared memory, each thread keeps 8 x 8 chains of fused operations in
+// registers (k ascending from +0, never split), and what is asked is counted before the next tile.
+// No pair is stored but where a list or nearest rows are wanted.
+#pragma once
+
+#include "atomic.hpp"
+#include "block.hpp"
+#include "cupel/math/embedding.hpp"
+
+namespace cupel::device {
+
+/// Rows and columns of a tile: those of a panel.
+inline constexpr int kPanelRows = 128;
+/// Elements of a row that are in shared memory at a time.
+inline constexpr int kSliceElements = 16;
+inline constexpr int kSliceFloats = kPanelRows * kSliceElements;
+inline constexpr int kPairThreads = 256;
+/// Chains of a thread: so many rows by so many columns.
+inline constexpr int kOwnRows = 8;
+/// Two slices of both sides; free between the products of a tile and those of the next.
+inline constexpr i64 kSlicesBytes = 4 * kSliceFloats * static_cast<i64>(sizeof(float));
+
+/// An embedding on the device. Rows and elements are filled up with zeros to whole panels and
+/// slices: what they add to a chain changes no gap.
+struct EmbeddingOnDevice {
+  PairDomain domain = PairDomain::kL2;
+  i64 rows = 0;
+  i64 slices = 0;
+  const float* panels = nullptr;   ///< [panel][slice][kSliceElements][kPanelRows], 16-byte aligned
+  const float* squares = nullptr;  ///< [rows]
+  const u32* classes = nullptr;    ///< [rows] ascending
+
+  CUPEL_HD CUPEL_INLINE i64 slice_at(i64 panel, i64 number) const {
+    return (panel * slices + number) * kSliceFloats;
+  }
+};
+
+/// The pairs (i, j) of a launch: i of one side, j of the other, i < j; and the panels they are in.
+struct PairPanels {
+  i64 a_first = 0, a_last = 0;
+  i64 b_first = 0, b_last = 0;
+  i64 row_first = 0, row_panels = 0;
+  i64 col_first = 0, col_panels = 0;
+  /// Pairs (i, j) whose sides are the other way round count as well, with j < i.
+  bool both = false;
+
+  CUPEL_HD CUPEL_INLINE i64 tiles() const { return row_panels * col_panels; }
+  CUPEL_HD CUPEL_INLINE bool has(i64 i, i64 j) const {
+    if (i >= a_first && i < a_last && j >= b_first && j < b_last && i < j) return true;
+    return both && j >= a_first && j < a_last && i >= b_first && i < b_last && j < i;
+  }
+};
+
+/// Rows [first, first + count) as they lie on the host, put into panels: element i of them all.
+struct PackPanels {
+  const float* values;  ///< [count] of `stride` floats
+  i64 first = 0;
+  i64 count = 0;
+  i64 width = 0;
+  i64 stride = 0;
+  i64 slices = 0;
+  float* panels = nullptr;
+
+  /// Panels that the rows fill, the last one perhaps in part.
+  CUPEL_HD i64 size() const {
+    return (count + kPanelRows - 1) / kPanelRows * slices * kSliceFloats;
+  }
+  CUPEL_HD void operator()(i64 i) const {
+    const i64 row = i / (slices * kSliceFloats) * kPanelRows + i % kPanelRows;
+    const i64 k = i % (slices * kSliceFloats) / kPanelRows;
+    panels[first / kPanelRows * slices * kSliceFloats + i] =
+        row < count && k < width ? values[row * stride + k] : 0.0F;
+  }
+};
+
+/// A thread's chains; its rows and columns are two runs of four, 64 apart.
+struct PairSums {
+  float at[kOwnRows][kOwnRows];
+};
+CUPEL_HD CUPEL_INLINE int own_row(int t, int r) {
+  return t / 16 * 4 + (r < 4 ? r : kPanelRows / 2 + r - 4);
+}
+CUPEL_HD CUPEL_INLINE int own_col(int t, int c) {
+  return t % 16 * 4 + (c < 4 ? c : kPanelRows / 2 + c - 4);
+}
+
+struct alignas(16) FourFloats {
+  float at[4];
+};
+
+/// What a thread brings of a slice of both sides.
+struct PairFetch {
+  FourFloats a[2];
+  FourFloats b[2];
+  CUPEL_HD CUPEL_INLINE void read(const float* of_a, const float* of_b, int t) {
+    CUPEL_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      a[half] = reinterpret_cast<const FourFloats*>(of_a)[t + half * kPairThreads];
+      b[half] = reinterpret_cast<const FourFloats*>(of_b)[t + half * kPairThreads];
+    }
+  }
+  CUPEL_HD CUPEL_INLINE void write(float* to_a, float* to_b, int t) const {
+    CUPEL_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      reinterpret_cast<FourFloats*>(to_a)[t + half * kPairThreads] = a[half];
+      reinterpret_cast<FourFloats*>(to_b)[t + half * kPairThreads] = b[half];
+    }
+  }
+};
+
+/// One element more of each chain, kSliceElements times.
+CUPEL_HD CUPEL_INLINE void add_slice(const float* of_a, const float* of_b, int t, PairSums& sums) {
+  CUPEL_UNROLL
+  for (int k = 0; k < kSliceElements; ++k) {
+    FourFloats a[2];
+    FourFloats b[2];
+    CUPEL_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int at = k * kPanelRows + half * (kPanelRows / 2);
+      a[half] = *reinterpret_cast<const FourFloats*>(of_a + at + t / 16 * 4);
+      b[half] = *reinterpret_cast<const FourFloats*>(of_b + at + t % 16 * 4);
+    }
+    CUPEL_UNROLL
+    for (int r = 0; r < kOwnRows; ++r) {
+      CUPEL_UNROLL
+      for (int c = 0; c < kOwnRows; ++c) {
+        sums.at[r][c] = add_product(sums.at[r][c], a[r / 4].at[r % 4], b[c / 4].at[c % 4]);
+      }
+    }
+  }
+}
+
+/// Calls visit(row panel, column panel, sums) for the block's tiles, when their dot products are
+/// there. The block's first kSlicesBytes of shared memory are the visitor's until it returns, after
+/// a barrier.
+template <class Block, class Visit>
+CUPEL_HD CUPEL_INLINE void each_pair_tile(Block& block, const EmbeddingOnDevice& rows,
+                                          const PairPanels& panels, const Visit& visit) {
+  float* shared = reinterpret_cast<float*>(block.shared());
+  typename Block::template PerThread<PairSums> sums;
+  typename Block::template PerThread<PairFetch> fetch;
+  for (i64 tile = block.index(); tile < panels.tiles(); tile += block.count()) {
+    // Neighbouring blocks share a column panel, so that both sides stay in the second-level cache.
+    const i64 row_panel = panels.row_first + tile % panels.row_panels;
+    const i64 col_panel = panels.col_first + tile / panels.row_panels;
+    if (col_panel < row_panel && !panels.both) continue;
+    const float* of_a = rows.panels + rows.slice_at(row_panel, 0);
+    const float* of_b = rows.panels + rows.slice_at(col_panel, 0);
+    block.each([&](int t) {
+      CUPEL_UNROLL
+      for (int r = 0; r < kOwnRows; ++r) {
+        CUPEL_UNROLL
+        for (int c = 0; c < kOwnRows; ++c) sums[t].at[r][c] = 0;
+      }
+      fetch[t].read(of_a, of_b, t);
+      fetch[t].write(shared, shared + kSliceFloats, t);
+    });
+    for (i64 slice = 0; slice < rows.slices; ++slice) {
+      const bool more = slice + 1 < rows.slices;
+      block.each([&](int t) {
+        const i64 next = (slice + 1) * kSliceFloats;
+        if (more) fetch[t].read(of_a + next, of_b + next, t);
+        const float* now = shared + (slice & 1) * (2 * kSliceFloats);
+        add_slice(now, now + kSliceFloats, t, sums[t]);
+        float* then = shared + ((slice + 1) & 1) * (2 * kSliceFloats);
+        if (more) fetch[t].write(then, then + kSliceFloats, t);
+      });
+    }
+    visit(row_panel, col_panel, sums);
+  }
+}
+
+/// Calls take(row, col, gap) for the pairs of a thread, places within the tile. The gaps of a row
+/// go through `stage`, [kOwnRows][kPairThreads] floats of shared memory, so that what is done with
+/// them is a loop and not 64 copies.
+inline constexpr i64 kStageBytes = kOwnRows * kPairThreads * static_cast<i64>(sizeof(float));
+template <class Take>
+CUPEL_HD CUPEL_INLINE void each_own_gap(const EmbeddingOnDevice& rows, const PairPanels& panels,
+                                        i64 row_panel, i64 col_panel, int t, const PairSums& sums,
+                                        float* stage, const Take& take) {
+  const i64 row_base = row_panel * kPanelRows;
+  const i64 col_base = col_panel * kPanelRows;
+  float squares[kOwnRows];
+  CUPEL_UNROLL
+  for (int c = 0; c < kOwnRows; ++c) {
+    const i64 j = col_base + own_col(t, c);
+    squares[c] = j < rows.rows ? rows.squares[j] : 0.0F;
+  }
+  CUPEL_UNROLL
+  for (int r = 0; r < kOwnRows; ++r) {
+    const i64 i = row_base + own_row(t, r);
+    const float square = i < rows.rows ? rows.squares[i] : 0.0F;
+    u32 there = 0;
+    CUPEL_UNROLL
+    for (int c = 0; c < kOwnRows; ++c) {
+      stage[c * kPairThreads + t] = pair_gap(rows.domain, sums.at[r][c], square, squares[c]);
+      if (panels.has(i, col_base + own_col(t, c))) there |= u32{1} << c;
+    }
+#if defined(__CUDACC__)
+#pragma unroll 1
+#endif
+    for (int c = 0; c < kOwnRows; ++c) {
+      if ((there >> c & 1U) != 0) take(own_row(t, r), own_col(t, c), stage[c * kPairThreads + t]);
+    }
+  }
+}
+
+/// Counts by class at ascending cuts, [class][cut]: the first cut that is not below a gap. Pairs
+/// above the last one are not counted. What a tile finds is added up in shared memory first: at the
+/// first cut by row and by column of the tile, at the others by the classes of its rows where these
+/// are few enough.
+struct PairCuts {
+  static constexpr int kThreads = kPairThreads;
+  static constexpr i64 kSharedBytes = 48 * 1024;
+  /// Behind the stage: classes and segments of both sides, counters at the first cut.
+  static constexpr int kTables = 7;
+  static constexpr i64 kTableBytes = kTables * kPanelRows * static_cast<i64>(sizeof(u32));
+  static constexpr i64 kCounters =
+      (kSharedBytes - kStageBytes - kTableBytes) / static_cast<i64>(sizeof(u32));
+
+  EmbeddingOnDevice rows;
+  PairPanels panels;
+  /// [rows] how many classes a panel has before that of a row.
+  const u32* segments = nullptr;
+  const float* cuts = nullptr;
+  i64 cut_count = 0;
+  u64* pos = nullptr;
+  u64* neg = nullptr;
+
+  CUPEL_HD i64 shared_bytes() const { return kSharedBytes; }
+
+  template <class Block>
+  CUPEL_HD void operator()(Block& block) const {
+    float* stage = reinterpret_cast<float*>(block.shared());
+    u32* tables = reinterpret_cast<u32*>(block.shared() + kStageBytes);
+    const Side a{tables, tables + kPanelRows, tables + 2 * kPanelRows};
+    const Side b{tables + 3 * kPanelRows, tables + 4 * kPanelRows, tables + 5 * kPanelRows};
+    u32* pos_first = tables + 6 * kPanelRows;
+    u32* counters = tables + kTables * kPanelRows;
+    const float first = cuts[0];
+    const float last = cuts[cut_count - 1];
+    const i64 behind = cut_count - 1;  // cuts behind the first
+    each_pair_tile(block, rows, panels, [&](i64 row_panel, i64 col_panel, auto& sums) {
+      const i64 segments_a = segments_of(row_panel);
+      const i64 segments_b = segments_of(col_panel);
+      const i64 needed = (2 * segments_a + segments_b) * behind;
+      const bool in_shared = needed <= kCounters;
+      block.each([&](int t) {
+        const bool of_a = t < kPanelRows;
+        const int own = of_a ? t : t - kPanelRows;
+        load(of_a ? a : b, of_a ? row_panel : col_panel, own);
+        if (of_a) pos_first[own] = 0;
+        for (i64 at = t; in_shared && at < needed; at += kThreads) counters[at] = 0;
+      });
+      u32* const pos_counters = counters + (segments_a + segments_b) * behind;
+      block.each([&](int t) {
+        each_own_gap(rows, panels, row_panel, col_panel, t, sums[t], stage,
+                     [&](int row, int col, float gap) {
+                       if (!(gap <= last)) return;
+                       const u32 cls = a.classes[row];
+                       const u32 other = b.classes[col];
+                       const bool same = cls == other;
+                       if (gap <= first) {
+                         if (same) {
+                           atomic_add(&pos_first[row], u32{1});
+                         } else {
+                           atomic_add(&a.first[row], u32{1});
+                           atomic_add(&b.first[col], u32{1});
+                         }
+                         return;
+                       }
+                       const i64 column = column_of(gap);
+                       if (in_shared) {
+                         const i64 at = a.segments[row] * behind + column - 1;
+                         if (same) {
+                           atomic_add(&pos_counters[at], u32{1});
+                         } else {
+                           atomic_add(&counters[at], u32{1});
+                           atomic_add(
+                               &counters[(segments_a + b.segments[col]) * behind + column - 1],
+                               u32{1});
+                         }
+                       } else if (same) {
+                         atomic_add(&pos[cls * cut_count + column], u64{1});
+                       } else {
+                         atomic_add(&neg[cls * cut_count + column], u64{1});
+                         atomic_add(&neg[other * cut_count + column], u64{1});
+                       }
+                     });
+      });
+      block.each([&](int t) {
+        const bool of_a = t < kPanelRows;
+        const int own = of_a ? t : t - kPanelRows;
+        const Side& side = of_a ? a : b;
+        add(neg, side.classes[own], 0, side.first[own]);
+        if (of_a) add(pos, side.classes[own], 0, pos_first[own]);
+        for (i64 at = t; in_shared && at < needed; at += kThreads) {
+          const u32 count = counters[at];
+          if (count == 0) continue;
+          const i64 segment = at / behind;
+          const i64 column = at - segment * behind + 1;
+          if (segment < segments_a) {
+            add(neg, class_of(row_panel, segment), column, count);
+          } else if (segment < segments_a + segments_b) {
+            add(neg, class_of(col_panel, segment - segments_a), column, count);
+          } else {
+            add(pos, class_of(row_panel, segment - segments_a - segments_b), column, count);
+          }
+        }
+      });
+    });
+  }
+
+ private:
+  /// Of the rows of a side of the tile.
+  struct Side {
+    u32* classes;
+    u32* segments;
+    u32* first;  ///< pairs of two classes at the first cut
+  };
+
+  CUPEL_HD CUPEL_INLINE i64 last_row(i64 panel) const {
+    const i64 end = (panel + 1) * kPanelRows;
+    return (end < rows.rows ? end : rows.rows) - 1;
+  }
+  CUPEL_HD CUPEL_INLINE i64 segments_of(i64 panel) const {
+    return i64{segments[last_row(panel)]} + 1;
+  }
+  CUPEL_HD CUPEL_INLINE void load(const Side& side, i64 panel, int own) const {
+    const i64 row = panel * kPanelRows + own;
+    const bool there = row < rows.rows;
+    side.classes[own] = there ? rows.classes[row] : 0;
+    side.segments[own] = there ? segments[row] : 0;
+    side.first[own] = 0;
+  }
+  /// The class of a panel's segment.
+  CUPEL_HD CUPEL_INLINE u32 class_of(i64 panel, i64 segment) const {
+    i64 low = panel * kPanelRows;
+    i64 high = last_row(panel);
+    while (low < high) {
+      const i64 middle = (low + high) / 2;
+      if (segments[middle] < segment) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return rows.classes[low];
+  }
+  CUPEL_HD CUPEL_INLINE i64 column_of(float gap) const {
+    i64 low = 1;
+    i64 high = cut_count - 1;
+    while (low < high) {
+      const i64 middle = (low + high) / 2;
+      if (gap > cuts[middle]) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
+  }
+  CUPEL_HD CUPEL_INLINE void add(u64* to, u32 cls, i64 column, u32 count) const {
+    if (count != 0) atomic_add(&to[cls * cut_count + column], u64{count});
+  }
+};
+
+}  // namespace cupel::device
