@@ -6,6 +6,7 @@
 //
 //   struct Program {
 //     static constexpr int kThreads = 128;
+//     static constexpr int kLeastBlocks = 2;  // on a multiprocessor; may be left out
 //     template <class Block> CUPEL_HD void operator()(Block& block) const;
 //   };
 //
@@ -76,8 +77,19 @@ class DeviceBlock {
   i64 count_;
 };
 
+/// Blocks of a program that a multiprocessor should hold: Program::kLeastBlocks, or 1.
+template <class Program, class = void>
+struct LeastBlocks {
+  static constexpr int kValue = 1;
+};
 template <class Program>
-__global__ void __launch_bounds__(Program::kThreads, 1) run_program(Program program) {
+struct LeastBlocks<Program, decltype(void(Program::kLeastBlocks))> {
+  static constexpr int kValue = Program::kLeastBlocks;
+};
+
+template <class Program>
+__global__ void __launch_bounds__(Program::kThreads, LeastBlocks<Program>::kValue)
+    run_program(Program program) {
   extern __shared__ __align__(16) unsigned char shared[];
   DeviceBlock block(shared, blockIdx.x, gridDim.x);
   program(block);

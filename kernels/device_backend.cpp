@@ -395,7 +395,6 @@ class PipelineBackend final : public DeviceBackend {
       if (!asks_for_something(rest)) return states;
       auto others = Backend::embedding_pairs(view, rest, threads, progress);
       if (!others) return others.error();
-      states.ranks = std::move(others->ranks);
       states.neighbours = std::move(others->neighbours);
       states.kept = std::move(others->kept);
       return states;

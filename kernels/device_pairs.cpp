@@ -33,7 +33,8 @@ ClassCuts class_cuts(const EmbeddingView& view, const PairPass& pass, const std:
 
 PairPass left_to_host(const EmbeddingView&, const PairPass& pass) {
   PairPass rest = pass;
-  rest.cuts.clear();  // ranks and the rest come later
+  rest.cuts.clear();
+  rest.ranks = false;
   return rest;
 }
 
@@ -43,18 +44,29 @@ bool asks_for_something(const PairPass& pass) {
 
 bool pairs_on_device(Pipelines& pipelines, const EmbeddingView& view, const PairPass& pass,
                      bool keep, const PairProgress& progress, PairStates& states) {
-  if (pass.pairs() == 0) {
-    if (!pass.cuts.empty()) states.cuts = ClassCuts(view.class_count, pass.cuts.size());
-    return true;
-  }
-  PairWork work{pass.a_first, pass.a_last, pass.b_first, pass.b_last, {}};
+  const u64 pairs = pass.pairs();
+  if (!pass.cuts.empty()) states.cuts = ClassCuts(view.class_count, pass.cuts.size());
+  if (pass.ranks) states.ranks = RankTable(ScoreKind::kF32, false);
+  if (pairs == 0) return true;
+  PairWork work{pass.a_first, pass.a_last, pass.b_first, pass.b_last, pairs, {}};
   if (progress) work.progress = progress;
   if (!pipelines.set_embedding(host_embedding(view), keep)) return false;
+  const u64 steps = (pass.cuts.empty() ? 0 : 1) + (pass.ranks ? 2 : 0);
+  u64 step = 0;
   if (!pass.cuts.empty()) {
     std::vector<u64> pos;
     std::vector<u64> neg;
-    if (!pipelines.pair_cuts(work, pass.cuts, pos, neg)) return false;
+    if (!pipelines.pair_cuts(share_of(work, step++, steps), pass.cuts, pos, neg)) return false;
     states.cuts = class_cuts(view, pass, pos, neg);
+  }
+  if (pass.ranks) {
+    HostRun<u32> pos;
+    HostRun<u32> neg;
+    if (!pipelines.pair_ranks(share_of(work, step, steps), pos, neg)) return false;
+    KeyRuns<u32> runs;
+    runs.pos = canonical_run(std::move(pos.keys), std::move(pos.counts));
+    runs.neg = canonical_run(std::move(neg.keys), std::move(neg.counts));
+    states.ranks = RankTable(ScoreKind::kF32, false, std::move(runs), pos.rows, neg.rows);
   }
   return true;
 }

@@ -240,8 +240,19 @@ struct HostEmbedding {
 struct PairWork {
   i64 a_first = 0, a_last = 0;
   i64 b_first = 0, b_last = 0;
+  u64 pairs = 0;
   std::function<void(u64 pairs)> progress;  ///< none: nobody
 };
+/// The same work as one of several steps of equal length, of which all pairs are told together.
+inline PairWork share_of(const PairWork& work, u64 step, u64 steps) {
+  PairWork share = work;
+  if (!work.progress) return share;
+  share.progress = [tell = work.progress, all = work.pairs, step, steps](u64 pairs) {
+    const u128 done = u128{all} * step + pairs;
+    tell(static_cast<u64>(done / steps));
+  };
+  return share;
+}
 
 class Pipelines {
  public:
@@ -298,6 +309,8 @@ class Pipelines {
   /// gap, [class][cut]. Pairs above the last of the ascending cuts are not counted.
   virtual bool pair_cuts(const PairWork& work, const std::vector<float>& cuts,
                          std::vector<u64>& pos, std::vector<u64>& neg) = 0;
+  /// The gap_key() of all pairs of one class, and of two: distinct keys ascending, with counts.
+  virtual bool pair_ranks(const PairWork& work, HostRun<u32>& pos, HostRun<u32>& neg) = 0;
 };
 
 }  // namespace cupel::device

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 #include <vector>
 
 #include "pipeline/embedding_pairs.hpp"
@@ -18,6 +20,8 @@ inline constexpr i64 kStripePanels = 16;
 /// on a device that is slow.
 inline constexpr i64 kMostPairTiles = i64{1} << 17;
 inline constexpr i64 kPairTileWork = i64{1} << 39;
+/// Windows of keys that come home at a time.
+inline constexpr i64 kMostWindowsHome = 32;
 
 template <class Exec>
 class EmbeddingOn {
@@ -111,7 +115,110 @@ class EmbeddingOn {
     return exec_.ok();
   }
 
+  /// The keys of all pairs, of two classes and of one: first how many have each upper half, then
+  /// how many each lower one behind those that occur, of as many as memory allows at a time.
+  bool ranks(const PairWork& work, HostRun<u32>& pos, HostRun<u32>& neg) {
+    HostRun<u32>* const runs[2] = {&neg, &pos};
+    std::vector<u64> counts(2 * kKeyCells);
+    {
+      const Memory<u64> device_counts(exec_, 2 * kKeyCells);
+      exec_.zero(device_counts.data(), device_counts.bytes());
+      PairCells cells;
+      cells.rows = rows_;
+      cells.counts = device_counts.data();
+      set_windows(cells.windows);
+      each_launch(share_of(work, 0, 2), [&](const PairPanels& panels) {
+        cells.panels = panels;
+        run(cells, panels.tiles());
+      });
+      exec_.to_host(counts.data(), device_counts.data(), device_counts.bytes());
+    }
+    if (!exec_.ok()) return false;
+    std::vector<u32> used;  // [window] cell, with those of one class behind
+    for (i64 i = 0; i < 2 * kKeyCells; ++i) {
+      const u64 pairs = counts[static_cast<std::size_t>(i)];
+      if (pairs != 0) used.push_back(static_cast<u32>(i));
+      runs[i / kKeyCells]->rows += pairs;
+    }
+    constexpr i64 kCountBytes = kKeyCells * static_cast<i64>(sizeof(u64));
+    constexpr i64 kHomeBytes = kKeyCells * static_cast<i64>(2 * sizeof(u64) + sizeof(u32));
+    const i64 windows = static_cast<i64>(used.size());
+    const i64 free = exec_.free_bytes();
+    const i64 home = std::clamp<i64>(free / 8 / kHomeBytes, 1, std::min(windows, kMostWindowsHome));
+    const i64 each = std::clamp<i64>((free / 4 * 3 - home * kHomeBytes) / kCountBytes, 1, windows);
+    const i64 groups = ceil_div(windows, each);
+    const Memory<u64> device_counts(exec_, each * kKeyCells);
+    const Memory<i32> device_windows(exec_, 2 * kKeyCells);
+    const Home memory(exec_, home);
+    for (i64 group = 0; group < groups && exec_.ok(); ++group) {
+      const i64 first = group * each;
+      const i64 count = std::min(each, windows - first);
+      std::vector<i32> window_of(2 * kKeyCells, -1);
+      for (i64 w = 0; w < count; ++w) {
+        window_of[used[static_cast<std::size_t>(first + w)]] = static_cast<i32>(w);
+      }
+      exec_.to_device(device_windows.data(), window_of.data(), device_windows.bytes());
+      exec_.zero(device_counts.data(), count * kCountBytes);
+      each_launch(share_of(share_of(work, 1, 2), static_cast<u64>(group), static_cast<u64>(groups)),
+                  [&](const PairPanels& panels) {
+                    run(PairKeys{rows_, panels, device_windows.data(), device_counts.data()},
+                        panels.tiles());
+                  });
+      for (i64 w = 0; w < count && exec_.ok();) {
+        // Windows of one label at a time.
+        const u32* cells = used.data() + first + w;
+        const u32 label = cells[0] / kKeyCells;
+        i64 size = 1;
+        while (size < std::min(home, count - w) && cells[size] / kKeyCells == label) ++size;
+        bring_home(memory, device_counts.data() + w * kKeyCells, cells, size, *runs[label]);
+        w += size;
+      }
+    }
+    return exec_.ok();
+  }
+
  private:
+  /// Room for the keys of some windows that have pairs.
+  struct Home {
+    Home(Exec& exec, i64 windows)
+        : at(exec, windows * kKeyCells),
+          keys(exec, windows * kKeyCells),
+          counts(exec, windows * kKeyCells),
+          cells(exec, windows) {}
+    Memory<u64> at;
+    Memory<u32> keys;
+    Memory<u64> counts;
+    Memory<u32> cells;
+  };
+  void bring_home(const Home& memory, const u64* counts, const u32* cells, i64 windows,
+                  HostRun<u32>& run) {
+    std::vector<u32> own;
+    for (i64 w = 0; w < windows; ++w) own.push_back(cells[w] % kKeyCells);
+    exec_.to_device(memory.cells.data(), own.data(), windows * static_cast<i64>(sizeof(u32)));
+    const i64 count = exec_.select(windows * kKeyCells, HasPairs{counts}, memory.at.data());
+    exec_.for_each(count, PickKeys{memory.at.data(), counts, memory.cells.data(),
+                                   memory.keys.data(), memory.counts.data()});
+    const std::size_t old = run.keys.size();
+    run.keys.resize(old + static_cast<std::size_t>(count));
+    run.counts.resize(old + static_cast<std::size_t>(count));
+    exec_.to_host(run.keys.data() + old, memory.keys.data(), count * static_cast<i64>(sizeof(u32)));
+    exec_.to_host(run.counts.data() + old, memory.counts.data(),
+                  count * static_cast<i64>(sizeof(u64)));
+  }
+
+  /// Where keys are likely: from the largest distance downwards, or from both ends of the
+  /// similarities.
+  void set_windows(u32 (&windows)[2]) const {
+    float square = 0;
+    for (i64 row = 0; row < host_.rows; ++row) square = std::max(square, host_.squares[row]);
+    // A bit more than the largest, for rounding.
+    const float most = host_.domain == PairDomain::kL2 ? 2.01F * std::sqrt(square) : 1.01F * square;
+    windows[0] = key_of_f32(bits_from_float(-most)) >> 16;
+    windows[1] = host_.domain == PairDomain::kL2
+                     ? windows[0] + PairCells::kWindow
+                     : (key_of_f32(bits_from_float(most)) >> 16) - PairCells::kWindow + 1;
+  }
+
   static i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
   template <class Program>
@@ -133,17 +240,17 @@ class EmbeddingOn {
     const Memory<u64> mark(exec_, 1);
     exec_.zero(mark.data(), mark.bytes());
     u64 done = 0;
-    PairPanels panels{work.a_first, work.a_last, work.b_first, work.b_last, 0, 0, 0, 0, false};
+    PairPanels panels = panels_of(work);
     const i64 rows_end = ceil_div(std::min(work.a_last, work.b_last), kPanelRows);
     const i64 cols_end = ceil_div(work.b_last, kPanelRows);
     for (i64 row = work.a_first / kPanelRows; row < rows_end; row += panels.row_panels) {
-      panels.row_first = row;
-      panels.row_panels = std::min({kStripePanels, rows_end - row, most_tiles()});
+      panels.row_first = static_cast<i32>(row);
+      panels.row_panels = static_cast<i32>(std::min({kStripePanels, rows_end - row, most_tiles()}));
       const i64 cols = most_tiles() / panels.row_panels;
       for (i64 col = std::max(row, work.b_first / kPanelRows); col < cols_end && exec_.ok();
            col += cols) {
-        panels.col_first = col;
-        panels.col_panels = std::min(cols, cols_end - col);
+        panels.col_first = static_cast<i32>(col);
+        panels.col_panels = static_cast<i32>(std::min(cols, cols_end - col));
         launch(panels);
         if (!work.progress) continue;
         // What waits for a copy waits for the launch.
@@ -153,6 +260,15 @@ class EmbeddingOn {
         if (exec_.ok()) work.progress(done);
       }
     }
+  }
+
+  static PairPanels panels_of(const PairWork& work) {
+    PairPanels panels;
+    panels.a_first = static_cast<i32>(work.a_first);
+    panels.a_last = static_cast<i32>(work.a_last);
+    panels.b_first = static_cast<i32>(work.b_first);
+    panels.b_last = static_cast<i32>(work.b_last);
+    return panels;
   }
 
   /// The pairs of a launch.

@@ -13,9 +13,11 @@ namespace cupel::device {
 /// Rows and columns of a tile: those of a panel.
 inline constexpr int kPanelRows = 128;
 /// Elements of a row that are in shared memory at a time.
-inline constexpr int kSliceElements = 16;
+inline constexpr int kSliceElements = 8;
 inline constexpr int kSliceFloats = kPanelRows * kSliceElements;
 inline constexpr int kPairThreads = 256;
+/// While one block waits at a barrier the other computes: at most 128 registers a thread.
+inline constexpr int kPairBlocks = 2;
 /// Chains of a thread: so many rows by so many columns.
 inline constexpr int kOwnRows = 8;
 /// Two slices of both sides; free between the products of a tile and those of the next.
@@ -38,15 +40,15 @@ struct EmbeddingOnDevice {
 
 /// The pairs (i, j) of a launch: i of one side, j of the other, i < j; and the panels they are in.
 struct PairPanels {
-  i64 a_first = 0, a_last = 0;
-  i64 b_first = 0, b_last = 0;
-  i64 row_first = 0, row_panels = 0;
-  i64 col_first = 0, col_panels = 0;
+  i32 a_first = 0, a_last = 0;
+  i32 b_first = 0, b_last = 0;
+  i32 row_first = 0, row_panels = 0;
+  i32 col_first = 0, col_panels = 0;
   /// Pairs (i, j) whose sides are the other way round count as well, with j < i.
   bool both = false;
 
-  CUPEL_HD CUPEL_INLINE i64 tiles() const { return row_panels * col_panels; }
-  CUPEL_HD CUPEL_INLINE bool has(i64 i, i64 j) const {
+  CUPEL_HD CUPEL_INLINE i64 tiles() const { return i64{row_panels} * col_panels; }
+  CUPEL_HD CUPEL_INLINE bool has(i32 i, i32 j) const {
     if (i >= a_first && i < a_last && j >= b_first && j < b_last && i < j) return true;
     return both && j >= a_first && j < a_last && i >= b_first && i < b_last && j < i;
   }
@@ -91,21 +93,16 @@ struct alignas(16) FourFloats {
 
 /// What a thread brings of a slice of both sides.
 struct PairFetch {
-  FourFloats a[2];
-  FourFloats b[2];
+  static_assert(kSliceFloats == 4 * kPairThreads);
+  FourFloats a;
+  FourFloats b;
   CUPEL_HD CUPEL_INLINE void read(const float* of_a, const float* of_b, int t) {
-    CUPEL_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      a[half] = reinterpret_cast<const FourFloats*>(of_a)[t + half * kPairThreads];
-      b[half] = reinterpret_cast<const FourFloats*>(of_b)[t + half * kPairThreads];
-    }
+    a = reinterpret_cast<const FourFloats*>(of_a)[t];
+    b = reinterpret_cast<const FourFloats*>(of_b)[t];
   }
   CUPEL_HD CUPEL_INLINE void write(float* to_a, float* to_b, int t) const {
-    CUPEL_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      reinterpret_cast<FourFloats*>(to_a)[t + half * kPairThreads] = a[half];
-      reinterpret_cast<FourFloats*>(to_b)[t + half * kPairThreads] = b[half];
-    }
+    reinterpret_cast<FourFloats*>(to_a)[t] = a;
+    reinterpret_cast<FourFloats*>(to_b)[t] = b;
   }
 };
 
@@ -140,10 +137,12 @@ CUPEL_HD CUPEL_INLINE void each_pair_tile(Block& block, const EmbeddingOnDevice&
   float* shared = reinterpret_cast<float*>(block.shared());
   typename Block::template PerThread<PairSums> sums;
   typename Block::template PerThread<PairFetch> fetch;
-  for (i64 tile = block.index(); tile < panels.tiles(); tile += block.count()) {
+  const i32 tiles = static_cast<i32>(panels.tiles());
+  const i32 step = static_cast<i32>(block.count());
+  for (i32 tile = static_cast<i32>(block.index()); tile < tiles; tile += step) {
     // Neighbouring blocks share a column panel, so that both sides stay in the second-level cache.
-    const i64 row_panel = panels.row_first + tile % panels.row_panels;
-    const i64 col_panel = panels.col_first + tile / panels.row_panels;
+    const i32 row_panel = panels.row_first + tile % panels.row_panels;
+    const i32 col_panel = panels.col_first + tile / panels.row_panels;
     if (col_panel < row_panel && !panels.both) continue;
     const float* of_a = rows.panels + rows.slice_at(row_panel, 0);
     const float* of_b = rows.panels + rows.slice_at(col_panel, 0);
@@ -156,11 +155,13 @@ CUPEL_HD CUPEL_INLINE void each_pair_tile(Block& block, const EmbeddingOnDevice&
       fetch[t].read(of_a, of_b, t);
       fetch[t].write(shared, shared + kSliceFloats, t);
     });
-    for (i64 slice = 0; slice < rows.slices; ++slice) {
-      const bool more = slice + 1 < rows.slices;
+    const i32 slices = static_cast<i32>(rows.slices);
+    for (i32 slice = 0; slice < slices; ++slice) {
+      const bool more = slice + 1 < slices;
+      of_a += kSliceFloats;
+      of_b += kSliceFloats;
       block.each([&](int t) {
-        const i64 next = (slice + 1) * kSliceFloats;
-        if (more) fetch[t].read(of_a + next, of_b + next, t);
+        if (more) fetch[t].read(of_a, of_b, t);
         const float* now = shared + (slice & 1) * (2 * kSliceFloats);
         add_slice(now, now + kSliceFloats, t, sums[t]);
         float* then = shared + ((slice + 1) & 1) * (2 * kSliceFloats);
@@ -177,19 +178,19 @@ CUPEL_HD CUPEL_INLINE void each_pair_tile(Block& block, const EmbeddingOnDevice&
 inline constexpr i64 kStageBytes = kOwnRows * kPairThreads * static_cast<i64>(sizeof(float));
 template <class Take>
 CUPEL_HD CUPEL_INLINE void each_own_gap(const EmbeddingOnDevice& rows, const PairPanels& panels,
-                                        i64 row_panel, i64 col_panel, int t, const PairSums& sums,
+                                        i32 row_panel, i32 col_panel, int t, const PairSums& sums,
                                         float* stage, const Take& take) {
-  const i64 row_base = row_panel * kPanelRows;
-  const i64 col_base = col_panel * kPanelRows;
+  const i32 row_base = row_panel * kPanelRows;
+  const i32 col_base = col_panel * kPanelRows;
   float squares[kOwnRows];
   CUPEL_UNROLL
   for (int c = 0; c < kOwnRows; ++c) {
-    const i64 j = col_base + own_col(t, c);
+    const i32 j = col_base + own_col(t, c);
     squares[c] = j < rows.rows ? rows.squares[j] : 0.0F;
   }
   CUPEL_UNROLL
   for (int r = 0; r < kOwnRows; ++r) {
-    const i64 i = row_base + own_row(t, r);
+    const i32 i = row_base + own_row(t, r);
     const float square = i < rows.rows ? rows.squares[i] : 0.0F;
     u32 there = 0;
     CUPEL_UNROLL
@@ -212,6 +213,7 @@ CUPEL_HD CUPEL_INLINE void each_own_gap(const EmbeddingOnDevice& rows, const Pai
 /// are few enough.
 struct PairCuts {
   static constexpr int kThreads = kPairThreads;
+  static constexpr int kLeastBlocks = kPairBlocks;
   static constexpr i64 kSharedBytes = 48 * 1024;
   /// Behind the stage: classes and segments of both sides, counters at the first cut.
   static constexpr int kTables = 7;
@@ -234,14 +236,14 @@ struct PairCuts {
   CUPEL_HD void operator()(Block& block) const {
     float* stage = reinterpret_cast<float*>(block.shared());
     u32* tables = reinterpret_cast<u32*>(block.shared() + kStageBytes);
-    const Side a{tables, tables + kPanelRows, tables + 2 * kPanelRows};
-    const Side b{tables + 3 * kPanelRows, tables + 4 * kPanelRows, tables + 5 * kPanelRows};
+    const Side a = side_of(tables);
+    const Side b = side_of(tables + 3 * kPanelRows);
     u32* pos_first = tables + 6 * kPanelRows;
     u32* counters = tables + kTables * kPanelRows;
     const float first = cuts[0];
     const float last = cuts[cut_count - 1];
     const i64 behind = cut_count - 1;  // cuts behind the first
-    each_pair_tile(block, rows, panels, [&](i64 row_panel, i64 col_panel, auto& sums) {
+    each_pair_tile(block, rows, panels, [&](i32 row_panel, i32 col_panel, auto& sums) {
       const i64 segments_a = segments_of(row_panel);
       const i64 segments_b = segments_of(col_panel);
       const i64 needed = (2 * segments_a + segments_b) * behind;
@@ -249,7 +251,7 @@ struct PairCuts {
       block.each([&](int t) {
         const bool of_a = t < kPanelRows;
         const int own = of_a ? t : t - kPanelRows;
-        load(of_a ? a : b, of_a ? row_panel : col_panel, own);
+        load(side_of(of_a ? tables : tables + 3 * kPanelRows), of_a ? row_panel : col_panel, own);
         if (of_a) pos_first[own] = 0;
         for (i64 at = t; in_shared && at < needed; at += kThreads) counters[at] = 0;
       });
@@ -292,7 +294,7 @@ struct PairCuts {
       block.each([&](int t) {
         const bool of_a = t < kPanelRows;
         const int own = of_a ? t : t - kPanelRows;
-        const Side& side = of_a ? a : b;
+        const Side side = side_of(of_a ? tables : tables + 3 * kPanelRows);
         add(neg, side.classes[own], 0, side.first[own]);
         if (of_a) add(pos, side.classes[own], 0, pos_first[own]);
         for (i64 at = t; in_shared && at < needed; at += kThreads) {
@@ -319,6 +321,9 @@ struct PairCuts {
     u32* segments;
     u32* first;  ///< pairs of two classes at the first cut
   };
+  CUPEL_HD CUPEL_INLINE static Side side_of(u32* tables) {
+    return {tables, tables + kPanelRows, tables + 2 * kPanelRows};
+  }
 
   CUPEL_HD CUPEL_INLINE i64 last_row(i64 panel) const {
     const i64 end = (panel + 1) * kPanelRows;
@@ -363,6 +368,129 @@ struct PairCuts {
   }
   CUPEL_HD CUPEL_INLINE void add(u64* to, u32 cls, i64 column, u32 count) const {
     if (count != 0) atomic_add(&to[cls * cut_count + column], u64{count});
+  }
+};
+
+/// Cells of keys: those that share their upper half.
+inline constexpr i64 kKeyCells = 65'536;
+
+/// How many pairs have each upper half of their key, [of one class][cell]. A block counts most of
+/// them in shared memory, where keys that are likely have a counter.
+struct PairCells {
+  static constexpr int kThreads = kPairThreads;
+  static constexpr int kLeastBlocks = kPairBlocks;
+  static constexpr u32 kWindow = 2047;
+  static constexpr u32 kZeroCell = 0x8000;  ///< that of score 0
+  static constexpr u32 kSlots = 2 * kWindow + 1;
+  static constexpr int kNone = -1;
+
+  EmbeddingOnDevice rows;
+  PairPanels panels;
+  u32 windows[2] = {0, 0};  ///< first cells of two runs of kWindow that are likely
+  u64* counts = nullptr;
+
+  CUPEL_HD i64 shared_bytes() const {
+    return kSlicesBytes + 2 * kSlots * static_cast<i64>(sizeof(u32));
+  }
+
+  template <class Block>
+  CUPEL_HD void operator()(Block& block) const {
+    float* stage = reinterpret_cast<float*>(block.shared());
+    u32* slots = reinterpret_cast<u32*>(block.shared() + kSlicesBytes);
+    block.each([&](int t) {
+      for (u32 at = static_cast<u32>(t); at < 2 * kSlots; at += kThreads) slots[at] = 0;
+    });
+    each_pair_tile(block, rows, panels, [&](i32 row_panel, i32 col_panel, auto& sums) {
+      block.each([&](int t) {
+        each_own_gap(rows, panels, row_panel, col_panel, t, sums[t], stage,
+                     [&](int row, int col, float gap) {
+                       const u32 cell = gap_key(rows.domain, gap) >> 16;
+                       const u32 same = is_of_one_class(rows, row_panel, row, col_panel, col);
+                       const int slot = slot_of(cell);
+                       if (slot != kNone) {
+                         atomic_add(&slots[same * kSlots + static_cast<u32>(slot)], u32{1});
+                       } else {
+                         atomic_add(&counts[same * kKeyCells + cell], u64{1});
+                       }
+                     });
+      });
+    });
+    block.each([&](int t) {
+      for (u32 at = static_cast<u32>(t); at < 2 * kSlots; at += kThreads) {
+        const u32 same = at / kSlots;
+        if (slots[at] != 0) {
+          atomic_add(&counts[same * kKeyCells + cell_of(at - same * kSlots)], u64{slots[at]});
+        }
+      }
+    });
+  }
+
+  CUPEL_HD CUPEL_INLINE static u32 is_of_one_class(const EmbeddingOnDevice& rows, i32 row_panel,
+                                                   int row, i32 col_panel, int col) {
+    return rows.classes[row_panel * kPanelRows + row] == rows.classes[col_panel * kPanelRows + col]
+               ? 1
+               : 0;
+  }
+
+ private:
+  CUPEL_HD CUPEL_INLINE int slot_of(u32 cell) const {
+    if (cell == kZeroCell) return static_cast<int>(2 * kWindow);
+    if (cell - windows[0] < kWindow) return static_cast<int>(cell - windows[0]);
+    if (cell - windows[1] < kWindow) return static_cast<int>(kWindow + cell - windows[1]);
+    return kNone;
+  }
+  CUPEL_HD CUPEL_INLINE u32 cell_of(u32 slot) const {
+    if (slot == 2 * kWindow) return kZeroCell;
+    return slot < kWindow ? windows[0] + slot : windows[1] + slot - kWindow;
+  }
+};
+
+/// How many pairs have each key of some cells, [window][lower half of the key].
+struct PairKeys {
+  static constexpr int kThreads = kPairThreads;
+  static constexpr int kLeastBlocks = kPairBlocks;
+
+  EmbeddingOnDevice rows;
+  PairPanels panels;
+  const i32* windows = nullptr;  ///< [of one class][cell]; below 0: not counted
+  u64* counts = nullptr;
+
+  CUPEL_HD i64 shared_bytes() const { return kSlicesBytes; }
+
+  template <class Block>
+  CUPEL_HD void operator()(Block& block) const {
+    float* stage = reinterpret_cast<float*>(block.shared());
+    each_pair_tile(block, rows, panels, [&](i32 row_panel, i32 col_panel, auto& sums) {
+      block.each([&](int t) {
+        each_own_gap(rows, panels, row_panel, col_panel, t, sums[t], stage,
+                     [&](int row, int col, float gap) {
+                       const u32 key = gap_key(rows.domain, gap);
+                       const u32 same =
+                           PairCells::is_of_one_class(rows, row_panel, row, col_panel, col);
+                       const i32 window = windows[same * kKeyCells + (key >> 16)];
+                       if (window < 0) return;
+                       atomic_add(&counts[i64{window} * kKeyCells + (key & 0xFFFFU)], u64{1});
+                     });
+      });
+    });
+  }
+};
+
+/// Whether a key of a window has pairs.
+struct HasPairs {
+  const u64* counts;
+  CUPEL_HD bool operator()(i64 i) const { return counts[i] != 0; }
+};
+/// The keys that have pairs, and how many.
+struct PickKeys {
+  const u64* at;  ///< indices of counts
+  const u64* counts;
+  const u32* cells;  ///< of the windows that counts are of
+  u32* keys;
+  u64* out;
+  CUPEL_HD void operator()(i64 i) const {
+    keys[i] = cells[at[i] / kKeyCells] << 16 | static_cast<u32>(at[i] % kKeyCells);
+    out[i] = counts[at[i]];
   }
 };
 

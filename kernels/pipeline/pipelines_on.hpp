@@ -445,6 +445,9 @@ class PipelinesOn final : public Pipelines {
                  std::vector<u64>& neg) override {
     return embedding_.cuts(work, cuts, pos, neg);
   }
+  bool pair_ranks(const PairWork& work, HostRun<u32>& pos, HostRun<u32>& neg) override {
+    return embedding_.ranks(work, pos, neg);
+  }
 
   Exec& exec() { return exec_; }
 

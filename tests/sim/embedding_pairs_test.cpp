@@ -126,6 +126,38 @@ TEST(SimEmbeddingPairs, CutsOfParts) {
   expect_equal(view, odd);
 }
 
+PairPass with_ranks(const EmbeddingView& view) {
+  PairPass pass = PairPass::whole(view);
+  pass.ranks = true;
+  return pass;
+}
+
+TEST(SimEmbeddingPairs, Ranks) {
+  for (const PairDomain domain : {PairDomain::kL2, PairDomain::kCosine}) {
+    for (const Rows kind :
+         {Rows::kRandom, Rows::kDuplicates, Rows::kOpposite, Rows::kAllEqual, Rows::kLong}) {
+      for (const i64 rows : {0, 1, 2, 129, 270}) {
+        SCOPED_TRACE(testing::Message()
+                     << static_cast<int>(domain) << " " << static_cast<int>(kind) << " " << rows);
+        const PlainEmbedding of = make_embedding(rows, 20, 6, 3, kind, domain);
+        expect_equal(of.view(), with_ranks(of.view()));
+      }
+    }
+  }
+}
+
+/// Little memory: the windows of keys do not fit at once, and pairs are gone through again and
+/// again.
+TEST(SimEmbeddingPairs, RanksInSeveralPasses) {
+  const PlainEmbedding of = make_embedding(300, 8, 6, 3, Rows::kLong, PairDomain::kCosine);
+  PairPass pass = with_ranks(of.view());
+  pass.a_first = 3;
+  pass.b_last = 290;
+  SimOptions options;
+  options.memory = 8 << 20;
+  expect_equal(of.view(), pass, options);
+}
+
 /// Nothing of an embedding stays behind, and what is held is not brought anew.
 TEST(SimEmbeddingPairs, HeldColumnsAndMemory) {
   const PlainEmbedding of = make_embedding(300, 12, 5, 8);
