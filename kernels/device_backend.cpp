@@ -384,19 +384,13 @@ class PipelineBackend final : public DeviceBackend {
     });
   }
 
-  Result<PairStates> embedding_pairs(const EmbeddingView& view, const PairPass& pass, int threads,
+  Result<PairStates> embedding_pairs(const EmbeddingView& view, const PairPass& pass, int,
                                      const PairProgress& progress) override {
-    const PairPass rest = left_to_host(view, pass);
     return guarded("pairs of an embedding", view, [&]() -> Result<PairStates> {
       PairStates states;
       if (!pairs_on_device(*pipelines_, view, pass, hold_, progress, states)) {
         return failed("pairs of an embedding", view);
       }
-      if (!asks_for_something(rest)) return states;
-      auto others = Backend::embedding_pairs(view, rest, threads, progress);
-      if (!others) return others.error();
-      states.neighbours = std::move(others->neighbours);
-      states.kept = std::move(others->kept);
       return states;
     });
   }

@@ -29,29 +29,59 @@ ClassCuts class_cuts(const EmbeddingView& view, const PairPass& pass, const std:
   return counts;
 }
 
+KeyRun<u32> key_run(HostRun<u32>& run) {
+  return run.counts.empty() ? canonical_run(std::move(run.keys))
+                            : canonical_run(std::move(run.keys), std::move(run.counts));
+}
+
+PairList pair_list(HostPairList& found) {
+  PairList list;
+  list.complete = found.complete;
+  for (HostPairList::Chunk& from : found.chunks) {
+    PairList::Chunk chunk;
+    chunk.tiles.reserve(from.tiles.size());
+    for (const HostPairList::Tile& tile : from.tiles) {
+      chunk.tiles.push_back({tile.row, tile.col, tile.count});
+    }
+    chunk.gaps = std::move(from.gaps);
+    chunk.places = std::move(from.places);
+    list.chunks.push_back(std::move(chunk));
+  }
+  return list;
+}
+
+Neighbours neighbours(const EmbeddingView& view, const HostNearest& found) {
+  Neighbours near;
+  near.offsets.push_back(0);
+  for (std::size_t row = 0; row < found.counts.size(); ++row) {
+    const auto begin = static_cast<std::ptrdiff_t>(near.rows.size());
+    for (u64 at = found.firsts[row]; at < found.firsts[row] + found.counts[row]; ++at) {
+      near.rows.push_back({found.keys[at], view.ties[found.rows[at]], found.rows[at]});
+    }
+    std::sort(near.rows.begin() + begin, near.rows.end(), [](const auto& x, const auto& y) {
+      return x.key != y.key ? x.key > y.key : x.tie < y.tie;
+    });
+    near.offsets.push_back(near.rows.size());
+  }
+  return near;
+}
+
 }  // namespace
-
-PairPass left_to_host(const EmbeddingView&, const PairPass& pass) {
-  PairPass rest = pass;
-  rest.cuts.clear();
-  rest.ranks = false;
-  return rest;
-}
-
-bool asks_for_something(const PairPass& pass) {
-  return !pass.cuts.empty() || pass.ranks || !pass.neighbours.empty() || !pass.kept.empty();
-}
 
 bool pairs_on_device(Pipelines& pipelines, const EmbeddingView& view, const PairPass& pass,
                      bool keep, const PairProgress& progress, PairStates& states) {
   const u64 pairs = pass.pairs();
   if (!pass.cuts.empty()) states.cuts = ClassCuts(view.class_count, pass.cuts.size());
   if (pass.ranks) states.ranks = RankTable(ScoreKind::kF32, false);
+  if (!pass.neighbours.empty()) states.neighbours.offsets.resize(pass.neighbours.size() + 1);
   if (pairs == 0) return true;
   PairWork work{pass.a_first, pass.a_last, pass.b_first, pass.b_last, pairs, {}};
   if (progress) work.progress = progress;
   if (!pipelines.set_embedding(host_embedding(view), keep)) return false;
-  const u64 steps = (pass.cuts.empty() ? 0 : 1) + (pass.ranks ? 2 : 0);
+  // Ranks take two passes, mostly.
+  const auto asked = [](bool asks, u64 steps) { return asks ? steps : 0; };
+  const u64 steps = asked(!pass.cuts.empty(), 1) + asked(pass.ranks, 2) +
+                    asked(!pass.kept.empty(), 1) + asked(!pass.neighbours.empty(), 1);
   u64 step = 0;
   if (!pass.cuts.empty()) {
     std::vector<u64> pos;
@@ -62,11 +92,31 @@ bool pairs_on_device(Pipelines& pipelines, const EmbeddingView& view, const Pair
   if (pass.ranks) {
     HostRun<u32> pos;
     HostRun<u32> neg;
-    if (!pipelines.pair_ranks(share_of(work, step, steps), pos, neg)) return false;
+    if (!pipelines.pair_ranks(share_of(work, step, steps, 2), pos, neg)) return false;
     KeyRuns<u32> runs;
-    runs.pos = canonical_run(std::move(pos.keys), std::move(pos.counts));
-    runs.neg = canonical_run(std::move(neg.keys), std::move(neg.counts));
+    runs.pos = key_run(pos);
+    runs.neg = key_run(neg);
     states.ranks = RankTable(ScoreKind::kF32, false, std::move(runs), pos.rows, neg.rows);
+    step += 2;
+  }
+  if (!pass.kept.empty()) {
+    ListWork list;
+    list.negatives_only = pass.kept_negatives_only;
+    list.most_bytes = pass.kept_bytes;
+    for (const GapRange& range : pass.kept) {
+      list.bounds.push_back(range.low);
+      list.bounds.push_back(range.high);
+    }
+    HostPairList found;
+    if (!pipelines.pair_list(share_of(work, step++, steps), list, found)) return false;
+    states.kept = pair_list(found);
+  }
+  if (!pass.neighbours.empty()) {
+    HostNearest found;
+    if (!pipelines.pair_nearest(share_of(work, step, steps), pass.neighbours.data(), found)) {
+      return false;
+    }
+    states.neighbours = neighbours(view, found);
   }
   return true;
 }

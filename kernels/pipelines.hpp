@@ -243,16 +243,43 @@ struct PairWork {
   u64 pairs = 0;
   std::function<void(u64 pairs)> progress;  ///< none: nobody
 };
-/// The same work as one of several steps of equal length, of which all pairs are told together.
-inline PairWork share_of(const PairWork& work, u64 step, u64 steps) {
+/// The same work as `length` of some equal steps, of which all pairs are told together.
+inline PairWork share_of(const PairWork& work, u64 step, u64 steps, u64 length = 1) {
   PairWork share = work;
   if (!work.progress) return share;
-  share.progress = [tell = work.progress, all = work.pairs, step, steps](u64 pairs) {
-    const u128 done = u128{all} * step + pairs;
-    tell(static_cast<u64>(done / steps));
+  share.progress = [tell = work.progress, all = work.pairs, step, steps, length](u64 pairs) {
+    tell(static_cast<u64>((u128{all} * step + u128{pairs} * length) / steps));
   };
   return share;
 }
+
+/// PairList in plain types.
+struct HostPairList {
+  struct Tile {
+    u32 row, col, count;
+  };
+  struct Chunk {
+    std::vector<Tile> tiles;
+    Buffer<float> gaps;
+    Buffer<u16> places;
+  };
+  std::vector<Chunk> chunks;
+  bool complete = true;
+};
+/// What to list: gaps above the first and at most the second of a range.
+struct ListWork {
+  std::vector<float> bounds;  ///< [range][2]
+  bool negatives_only = false;
+  i64 most_bytes = 0;
+};
+
+/// The nearest rows of each row, in no order.
+struct HostNearest {
+  std::vector<u64> firsts;  ///< [rows] where those of a row begin
+  std::vector<u32> counts;  ///< [rows]
+  Buffer<u32> keys;
+  Buffer<u32> rows;
+};
 
 class Pipelines {
  public:
@@ -309,8 +336,14 @@ class Pipelines {
   /// gap, [class][cut]. Pairs above the last of the ascending cuts are not counted.
   virtual bool pair_cuts(const PairWork& work, const std::vector<float>& cuts,
                          std::vector<u64>& pos, std::vector<u64>& neg) = 0;
-  /// The gap_key() of all pairs of one class, and of two: distinct keys ascending, with counts.
+  /// The gap_key() of all pairs of one class, and of two: ascending keys, either distinct with
+  /// counts or as often as they occur.
   virtual bool pair_ranks(const PairWork& work, HostRun<u32>& pos, HostRun<u32>& neg) = 0;
+  /// Pairs in ranges of gaps; given up where they take more bytes than they may.
+  virtual bool pair_list(const PairWork& work, const ListWork& list, HostPairList& out) = 0;
+  /// The nearest of each row's others among the pairs, wanted[row] where there are so many: those
+  /// of larger keys, of equal ones those of smaller ties.
+  virtual bool pair_nearest(const PairWork& work, const u32* wanted, HostNearest& out) = 0;
 };
 
 }  // namespace cupel::device

@@ -20,6 +20,10 @@ inline constexpr i64 kStripePanels = 16;
 /// on a device that is slow.
 inline constexpr i64 kMostPairTiles = i64{1} << 17;
 inline constexpr i64 kPairTileWork = i64{1} << 39;
+/// Pairs up to which their keys are sorted and not counted.
+inline constexpr u64 kMostSortedPairs = u64{1} << 26;
+/// Pairs of a launch that may be listed.
+inline constexpr i64 kMostListed = i64{1} << 27;
 /// Windows of keys that come home at a time.
 inline constexpr i64 kMostWindowsHome = 32;
 
@@ -103,7 +107,7 @@ class EmbeddingOn {
     exec_.to_device(device_cuts.data(), cuts.data(), device_cuts.bytes());
     exec_.zero(device_pos.data(), device_pos.bytes());
     exec_.zero(device_neg.data(), device_neg.bytes());
-    each_launch(work, [&](const PairPanels& panels) {
+    each_launch(work, most_tiles(), [&](const PairPanels& panels) {
       run(PairCuts{rows_, panels, segments_.data(), device_cuts.data(), count, device_pos.data(),
                    device_neg.data()},
           panels.tiles());
@@ -119,6 +123,10 @@ class EmbeddingOn {
   /// how many each lower one behind those that occur, of as many as memory allows at a time.
   bool ranks(const PairWork& work, HostRun<u32>& pos, HostRun<u32>& neg) {
     HostRun<u32>* const runs[2] = {&neg, &pos};
+    // Who asks for small parts asks for what large inputs need.
+    const bool few = exec_.part_rows() == 0 && work.pairs <= kMostSortedPairs &&
+                     work.pairs * (3 * sizeof(u32)) <= static_cast<u64>(exec_.free_bytes() / 2);
+    if (few) return sorted_ranks(work, runs);
     std::vector<u64> counts(2 * kKeyCells);
     {
       const Memory<u64> device_counts(exec_, 2 * kKeyCells);
@@ -127,7 +135,7 @@ class EmbeddingOn {
       cells.rows = rows_;
       cells.counts = device_counts.data();
       set_windows(cells.windows);
-      each_launch(share_of(work, 0, 2), [&](const PairPanels& panels) {
+      each_launch(share_of(work, 0, 2), most_tiles(), [&](const PairPanels& panels) {
         cells.panels = panels;
         run(cells, panels.tiles());
       });
@@ -160,7 +168,7 @@ class EmbeddingOn {
       exec_.to_device(device_windows.data(), window_of.data(), device_windows.bytes());
       exec_.zero(device_counts.data(), count * kCountBytes);
       each_launch(share_of(share_of(work, 1, 2), static_cast<u64>(group), static_cast<u64>(groups)),
-                  [&](const PairPanels& panels) {
+                  most_tiles(), [&](const PairPanels& panels) {
                     run(PairKeys{rows_, panels, device_windows.data(), device_counts.data()},
                         panels.tiles());
                   });
@@ -177,7 +185,190 @@ class EmbeddingOn {
     return exec_.ok();
   }
 
+  bool list(const PairWork& work, const ListWork& list, HostPairList& out) {
+    constexpr i64 kTilePairs = i64{kPanelRows} * kPanelRows;
+    constexpr i64 kPairBytes = sizeof(float) + sizeof(u16);
+    const i64 fitting = exec_.free_bytes() / 4 * 3 / kPairBytes;
+    const i64 tiles = std::clamp<i64>(fitting, kTilePairs, kMostListed) / kTilePairs;
+    const i64 tiles_there = std::min(tiles, all_tiles(work));
+    const Memory<float> bounds(exec_, static_cast<i64>(list.bounds.size()));
+    exec_.to_device(bounds.data(), list.bounds.data(), bounds.bytes());
+    const Memory<u64> cursor(exec_, 1);
+    const Memory<ListedTile> listed(exec_, tiles_there);
+    const Memory<float> gaps(exec_, tiles_there * kTilePairs);
+    const Memory<u16> places(exec_, tiles_there * kTilePairs);
+    std::vector<ListedTile> home;
+    i64 bytes = 0;
+    each_launch(work, tiles_there, [&](const PairPanels& panels) {
+      if (!out.complete) return;
+      exec_.zero(cursor.data(), cursor.bytes());
+      exec_.zero(listed.data(), panels.tiles() * static_cast<i64>(sizeof(ListedTile)));
+      run(ListPairs{rows_, panels, bounds.data(), static_cast<int>(list.bounds.size() / 2),
+                    list.negatives_only, cursor.data(), listed.data(), gaps.data(), places.data()},
+          panels.tiles());
+      home.resize(static_cast<std::size_t>(panels.tiles()));
+      exec_.to_host(home.data(), listed.data(),
+                    panels.tiles() * static_cast<i64>(sizeof(ListedTile)));
+      if (!exec_.ok()) return;
+      add_chunk(panels, home, gaps.data(), places.data(), list.most_bytes, bytes, out);
+    });
+    if (!out.complete) out.chunks.clear();
+    return exec_.ok();
+  }
+
+  /// All keys of some rows with their others are written, and the nearest are picked from them.
+  /// Each pair is computed for both its rows.
+  bool nearest(const PairWork& work, const u32* wanted, HostNearest& out) {
+    out.firsts.assign(static_cast<std::size_t>(host_.rows), 0);
+    out.counts.assign(static_cast<std::size_t>(host_.rows), 0);
+    const Memory<u32> ties(exec_, host_.rows);
+    exec_.to_device(ties.data(), host_.ties, ties.bytes());
+    const bool apart = work.a_last <= work.b_first || work.b_last <= work.a_first;
+    if (apart) {
+      nearest_of(share_of(work, 0, 2), {work.a_first, work.a_last}, {work.b_first, work.b_last},
+                 wanted, ties.data(), out);
+      nearest_of(share_of(work, 1, 2), {work.b_first, work.b_last}, {work.a_first, work.a_last},
+                 wanted, ties.data(), out);
+    } else {
+      const Range all{std::min(work.a_first, work.b_first), std::max(work.a_last, work.b_last)};
+      nearest_of(work, all, all, wanted, ties.data(), out);
+    }
+    return exec_.ok();
+  }
+
  private:
+  struct Range {
+    i64 first, last;
+    i64 size() const { return last - first; }
+  };
+
+  bool sorted_ranks(const PairWork& work, HostRun<u32>* const (&runs)[2]) {
+    const i64 pairs = static_cast<i64>(work.pairs);
+    const Memory<u32> two(exec_, pairs);
+    const Memory<u32> one(exec_, pairs);
+    const Memory<u32> scratch(exec_, pairs);
+    const Memory<u64> cursors(exec_, 2);
+    exec_.zero(cursors.data(), cursors.bytes());
+    ListKeys keys;
+    keys.rows = rows_;
+    keys.cursors = cursors.data();
+    keys.keys[0] = two.data();
+    keys.keys[1] = one.data();
+    each_launch(work, most_tiles(), [&](const PairPanels& panels) {
+      keys.panels = panels;
+      run(keys, panels.tiles());
+    });
+    u64 counts[2] = {0, 0};
+    exec_.to_host(counts, cursors.data(), cursors.bytes());
+    for (int label = 0; label < 2 && exec_.ok(); ++label) {
+      const i64 count = static_cast<i64>(counts[label]);
+      runs[label]->rows = counts[label];
+      runs[label]->keys.resize(static_cast<std::size_t>(count));
+      if (count == 0) continue;
+      exec_.sort(keys.keys[label], scratch.data(), {0, count}, 32);
+      exec_.to_host(runs[label]->keys.data(), keys.keys[label],
+                    count * static_cast<i64>(sizeof(u32)));
+    }
+    return exec_.ok();
+  }
+
+  /// The pairs of a launch as they came home.
+  void add_chunk(const PairPanels& panels, const std::vector<ListedTile>& home, const float* gaps,
+                 const u16* places, i64 most_bytes, i64& bytes, HostPairList& out) {
+    std::vector<std::size_t> order;
+    u64 pairs = 0;
+    for (std::size_t tile = 0; tile < home.size(); ++tile) {
+      if (home[tile].count == 0) continue;
+      order.push_back(tile);
+      pairs += home[tile].count;
+    }
+    bytes += static_cast<i64>(pairs * (sizeof(float) + sizeof(u16)) +
+                              order.size() * sizeof(HostPairList::Tile));
+    out.complete = bytes <= most_bytes;
+    if (!out.complete || pairs == 0) return;
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t x, std::size_t y) { return home[x].start < home[y].start; });
+    HostPairList::Chunk chunk;
+    chunk.tiles.reserve(order.size());
+    for (const std::size_t tile : order) {
+      const auto row = static_cast<u32>(panels.row_first) +
+                       static_cast<u32>(tile) % static_cast<u32>(panels.row_panels);
+      const auto col = static_cast<u32>(panels.col_first) +
+                       static_cast<u32>(tile) / static_cast<u32>(panels.row_panels);
+      chunk.tiles.push_back(
+          {row * kPanelRows, col * kPanelRows, static_cast<u32>(home[tile].count)});
+    }
+    chunk.gaps.resize(pairs);
+    chunk.places.resize(pairs);
+    exec_.to_host(chunk.gaps.data(), gaps, static_cast<i64>(pairs * sizeof(float)));
+    exec_.to_host(chunk.places.data(), places, static_cast<i64>(pairs * sizeof(u16)));
+    out.chunks.push_back(std::move(chunk));
+  }
+
+  /// Of rows with others of a range: some panels of rows at a time.
+  void nearest_of(const PairWork& work, Range of, Range others, const u32* wanted, const u32* ties,
+                  HostNearest& out) {
+    if (of.size() <= 0 || others.size() <= 0) return;
+    const i64 first_col = others.first / kPanelRows * kPanelRows;
+    const i64 pitch = ceil_div(others.last - first_col, kPanelRows) * kPanelRows;
+    const i64 panel_bytes = kPanelRows * pitch * static_cast<i64>(sizeof(u32));
+    const i64 panels = std::clamp<i64>(exec_.free_bytes() / 2 / panel_bytes, 1, kStripePanels);
+    const i64 first_panel = of.first / kPanelRows;
+    const i64 end_panel = ceil_div(of.last, kPanelRows);
+    const i64 each = std::min(panels, end_panel - first_panel);
+    const Memory<u32> keys(exec_, each * kPanelRows * pitch);
+    for (i64 panel = first_panel; panel < end_panel && exec_.ok(); panel += each) {
+      const i64 first = std::max(of.first, panel * kPanelRows);
+      const i64 last = std::min(of.last, (panel + each) * kPanelRows);
+      exec_.zero(keys.data(), keys.bytes());
+      PairPanels stripe = panels_of(work);
+      stripe.both = true;
+      stripe.row_first = static_cast<i32>(panel);
+      stripe.row_panels = static_cast<i32>(std::min(each, end_panel - panel));
+      const i64 cols_end = (first_col + pitch) / kPanelRows;
+      const i64 cols = std::max<i64>(most_tiles() / stripe.row_panels, 1);
+      for (i64 col = first_col / kPanelRows; col < cols_end; col += cols) {
+        stripe.col_first = static_cast<i32>(col);
+        stripe.col_panels = static_cast<i32>(std::min(cols, cols_end - col));
+        run(WriteKeys{rows_, stripe, panel * kPanelRows, first_col, pitch, keys.data()},
+            stripe.tiles());
+      }
+      pick(keys.data() + (first - panel * kPanelRows) * pitch, pitch, {first, last},
+           {first_col, others.last}, wanted, ties, out);
+      if (work.progress && exec_.ok()) {
+        const u128 rows = static_cast<u128>(last - of.first);
+        work.progress(static_cast<u64>(work.pairs * rows / static_cast<u128>(of.size())));
+      }
+    }
+  }
+  void pick(const u32* keys, i64 pitch, Range of, Range others, const u32* wanted, const u32* ties,
+            HostNearest& out) {
+    std::vector<u64> starts{0};
+    for (i64 row = of.first; row < of.last; ++row) {
+      starts.push_back(starts.back() + std::min<u64>(wanted[row], static_cast<u64>(others.size())));
+    }
+    const i64 room = static_cast<i64>(starts.back());
+    if (room == 0) return;
+    const Memory<u64> device_starts(exec_, static_cast<i64>(starts.size()));
+    const Memory<u32> counts(exec_, of.size());
+    const Memory<u32> near_keys(exec_, room);
+    const Memory<u32> near_cols(exec_, room);
+    exec_.to_device(device_starts.data(), starts.data(), device_starts.bytes());
+    run(PickNearest{of.size(), others.first, others.size(), pitch, keys, ties, device_starts.data(),
+                    counts.data(), near_keys.data(), near_cols.data()},
+        of.size());
+    const std::size_t old = out.keys.size();
+    out.keys.resize(old + static_cast<std::size_t>(room));
+    out.rows.resize(old + static_cast<std::size_t>(room));
+    exec_.to_host(out.counts.data() + of.first, counts.data(), counts.bytes());
+    exec_.to_host(out.keys.data() + old, near_keys.data(), near_keys.bytes());
+    exec_.to_host(out.rows.data() + old, near_cols.data(), near_cols.bytes());
+    for (i64 row = of.first; row < of.last; ++row) {
+      out.firsts[static_cast<std::size_t>(row)] =
+          old + starts[static_cast<std::size_t>(row - of.first)];
+    }
+  }
+
   /// Room for the keys of some windows that have pairs.
   struct Home {
     Home(Exec& exec, i64 windows)
@@ -226,6 +417,11 @@ class EmbeddingOn {
     if (tiles > 0) exec_.launch(program, std::min(tiles, exec_.blocks_for(program)));
   }
 
+  /// At least as many as a work has.
+  static i64 all_tiles(const PairWork& work) {
+    return (ceil_div(work.a_last, kPanelRows) - work.a_first / kPanelRows) *
+           (ceil_div(work.b_last, kPanelRows) - work.b_first / kPanelRows);
+  }
   /// Tiles of a launch.
   i64 most_tiles() const {
     const i64 work = rows_.slices * kSliceElements * kPanelRows * kPanelRows;
@@ -235,7 +431,8 @@ class EmbeddingOn {
   /// Calls launch(panels) for stripes of the tiles that have pairs of the work, and tells of the
   /// pairs that are done.
   template <class Launch>
-  void each_launch(const PairWork& work, const Launch& launch) {
+  void each_launch(const PairWork& work, i64 tiles, const Launch& launch) {
+    tiles = std::min(tiles, most_tiles());
     if (work.a_first >= work.a_last || work.b_first >= work.b_last) return;
     const Memory<u64> mark(exec_, 1);
     exec_.zero(mark.data(), mark.bytes());
@@ -245,8 +442,8 @@ class EmbeddingOn {
     const i64 cols_end = ceil_div(work.b_last, kPanelRows);
     for (i64 row = work.a_first / kPanelRows; row < rows_end; row += panels.row_panels) {
       panels.row_first = static_cast<i32>(row);
-      panels.row_panels = static_cast<i32>(std::min({kStripePanels, rows_end - row, most_tiles()}));
-      const i64 cols = most_tiles() / panels.row_panels;
+      panels.row_panels = static_cast<i32>(std::min({kStripePanels, rows_end - row, tiles}));
+      const i64 cols = tiles / panels.row_panels;
       for (i64 col = std::max(row, work.b_first / kPanelRows); col < cols_end && exec_.ok();
            col += cols) {
         panels.col_first = static_cast<i32>(col);

@@ -494,4 +494,282 @@ struct PickKeys {
   }
 };
 
+/// Adds each thread's count to a total in shared memory; the thread's value is then how many come
+/// before its own. Two phases and their barriers; the total is there after them.
+template <class Block, class Counts>
+CUPEL_HD CUPEL_INLINE void place_threads(Block& block, Counts& counts, u32* total) {
+  block.each([&](int t) {
+    if (t == 0) *total = 0;
+  });
+  block.each([&](int t) {
+    if (counts[t] != 0) counts[t] = atomic_add(total, counts[t]);
+  });
+}
+
+/// The keys of all pairs in no order, those of one class and those of two.
+struct ListKeys {
+  static constexpr int kThreads = kPairThreads;
+  static constexpr int kLeastBlocks = kPairBlocks;
+
+  EmbeddingOnDevice rows;
+  PairPanels panels;
+  u64* cursors = nullptr;  ///< keys so far, [of one class]
+  u32* keys[2] = {nullptr, nullptr};
+
+  CUPEL_HD i64 shared_bytes() const { return kSlicesBytes; }
+
+  template <class Block>
+  CUPEL_HD void operator()(Block& block) const {
+    float* stage = reinterpret_cast<float*>(block.shared());
+    u64* starts = reinterpret_cast<u64*>(block.shared() + kStageBytes);
+    u32* totals = reinterpret_cast<u32*>(starts + 2);
+    typename Block::template PerThread<u32> own[2];
+    each_pair_tile(block, rows, panels, [&](i32 row_panel, i32 col_panel, auto& sums) {
+      block.each([&](int t) {
+        u32 of_one = 0;
+        u32 all = 0;
+        each_own_gap(rows, panels, row_panel, col_panel, t, sums[t], stage,
+                     [&](int row, int col, float) {
+                       of_one += PairCells::is_of_one_class(rows, row_panel, row, col_panel, col);
+                       ++all;
+                     });
+        own[1][t] = of_one;
+        own[0][t] = all - of_one;
+      });
+      place_threads(block, own[0], &totals[0]);
+      place_threads(block, own[1], &totals[1]);
+      block.each([&](int t) {
+        if (t < 2) starts[t] = atomic_add(&cursors[t], u64{totals[t]});
+      });
+      block.each([&](int t) {
+        u32* to_two = keys[0] + starts[0] + own[0][t];
+        u32* to_one = keys[1] + starts[1] + own[1][t];
+        each_own_gap(rows, panels, row_panel, col_panel, t, sums[t], stage,
+                     [&](int row, int col, float gap) {
+                       const u32 key = gap_key(rows.domain, gap);
+                       if (PairCells::is_of_one_class(rows, row_panel, row, col_panel, col) != 0) {
+                         *to_one++ = key;
+                       } else {
+                         *to_two++ = key;
+                       }
+                     });
+      });
+    });
+  }
+};
+
+/// Where the listed pairs of a tile are.
+struct ListedTile {
+  u64 start;
+  u64 count;
+};
+
+/// The pairs of each tile whose gap is in one of some ranges, one tile's after another's.
+struct ListPairs {
+  static constexpr int kThreads = kPairThreads;
+  static constexpr int kLeastBlocks = kPairBlocks;
+
+  EmbeddingOnDevice rows;
+  PairPanels panels;
+  const float* bounds = nullptr;  ///< [range][2] above the first, at most the second
+  int ranges = 0;
+  bool negatives_only = false;
+  u64* cursor = nullptr;
+  ListedTile* tiles = nullptr;  ///< [panels.tiles()]
+  float* gaps = nullptr;
+  u16* places = nullptr;  ///< row << 8 | col of the tile
+
+  CUPEL_HD i64 shared_bytes() const { return kSlicesBytes; }
+
+  template <class Block>
+  CUPEL_HD void operator()(Block& block) const {
+    float* stage = reinterpret_cast<float*>(block.shared());
+    u64* start = reinterpret_cast<u64*>(block.shared() + kStageBytes);
+    u32* total = reinterpret_cast<u32*>(start + 1);
+    typename Block::template PerThread<u32> own;
+    each_pair_tile(block, rows, panels, [&](i32 row_panel, i32 col_panel, auto& sums) {
+      const auto wanted = [&](int row, int col, float gap) {
+        bool inside = false;
+        for (int range = 0; range < ranges; ++range) {
+          inside = inside || (gap > bounds[2 * range] && gap <= bounds[2 * range + 1]);
+        }
+        return inside && !(negatives_only &&
+                           PairCells::is_of_one_class(rows, row_panel, row, col_panel, col) != 0);
+      };
+      block.each([&](int t) {
+        u32 count = 0;
+        each_own_gap(
+            rows, panels, row_panel, col_panel, t, sums[t], stage,
+            [&](int row, int col, float gap) { count += wanted(row, col, gap) ? 1U : 0U; });
+        own[t] = count;
+      });
+      place_threads(block, own, total);
+      block.each([&](int t) {
+        if (t != 0) return;
+        *start = atomic_add(cursor, u64{*total});
+        tiles[i64{col_panel - panels.col_first} * panels.row_panels + row_panel -
+              panels.row_first] = {*start, *total};
+      });
+      block.each([&](int t) {
+        if (*total == 0) return;
+        u64 at = *start + own[t];
+        each_own_gap(rows, panels, row_panel, col_panel, t, sums[t], stage,
+                     [&](int row, int col, float gap) {
+                       if (!wanted(row, col, gap)) return;
+                       gaps[at] = gap;
+                       places[at++] = static_cast<u16>(row << 8 | col);
+                     });
+      });
+    });
+  }
+};
+
+/// The keys of the pairs of some rows with a range of others, [row][other]; 0, which is no key,
+/// where there is no pair.
+struct WriteKeys {
+  static constexpr int kThreads = kPairThreads;
+  static constexpr int kLeastBlocks = kPairBlocks;
+
+  EmbeddingOnDevice rows;
+  PairPanels panels;
+  i64 first_row = 0;
+  i64 first_col = 0;
+  i64 pitch = 0;  ///< keys from a row to the next
+  u32* keys = nullptr;
+
+  CUPEL_HD i64 shared_bytes() const { return kSlicesBytes; }
+
+  template <class Block>
+  CUPEL_HD void operator()(Block& block) const {
+    float* stage = reinterpret_cast<float*>(block.shared());
+    each_pair_tile(block, rows, panels, [&](i32 row_panel, i32 col_panel, auto& sums) {
+      block.each([&](int t) {
+        each_own_gap(rows, panels, row_panel, col_panel, t, sums[t], stage,
+                     [&](int row, int col, float gap) {
+                       const i64 i = i64{row_panel} * kPanelRows + row - first_row;
+                       const i64 j = i64{col_panel} * kPanelRows + col - first_col;
+                       keys[i * pitch + j] = gap_key(rows.domain, gap);
+                     });
+      });
+    });
+  }
+};
+
+/// The nearest of each row's others: those of the largest keys, of equal ones those of the smallest
+/// ties. A block finds the last key that is taken byte by byte, then, where not all others of that
+/// key are, the last tie.
+struct PickNearest {
+  static constexpr int kThreads = 256;
+
+  i64 rows = 0;
+  i64 first_col = 0;
+  i64 cols = 0;
+  i64 pitch = 0;
+  const u32* keys = nullptr;    ///< [rows][cols], `pitch` apart; 0: no pair
+  const u32* ties = nullptr;    ///< [all rows]
+  const u64* starts = nullptr;  ///< [rows + 1] where the nearest of a row go: so many at most
+  u32* counts = nullptr;        ///< [rows] how many there were
+  u32* near_keys = nullptr;
+  u32* near_cols = nullptr;
+
+  struct Shared {
+    u32 digits[256];
+    u32 value;  ///< of the bytes so far
+    u32 left;   ///< to be taken of those that begin so
+    u32 there;  ///< of those that begin so
+    u32 placed;
+  };
+  CUPEL_HD i64 shared_bytes() const { return static_cast<i64>(sizeof(Shared)); }
+
+  template <class Block>
+  CUPEL_HD void operator()(Block& block) const {
+    Shared& shared = *reinterpret_cast<Shared*>(block.shared());
+    for (i64 row = block.index(); row < rows; row += block.count()) {
+      const u32 wanted = static_cast<u32>(starts[row + 1] - starts[row]);
+      if (wanted == 0) {
+        block.each([&](int t) {
+          if (t == 0) counts[row] = 0;
+        });
+        continue;
+      }
+      const u32* own = keys + row * pitch;
+      // Complements of keys, so that both are looked for from the smallest.
+      find(block, shared, wanted, [&](i64 col, u32& value) {
+        value = ~own[col];
+        return own[col] != 0;
+      });
+      const u32 last_key = ~shared.value;
+      const u32 of_last = shared.left;
+      const bool all = shared.left == shared.there;
+      block.each([&](int) {});
+      if (!all) {
+        find(block, shared, of_last, [&](i64 col, u32& value) {
+          value = ties[first_col + col];
+          return own[col] == last_key;
+        });
+      }
+      const u32 last_tie = all ? ~u32{0} : shared.value;
+      block.each([&](int t) {
+        if (t == 0) shared.placed = 0;
+      });
+      block.each([&](int t) {
+        for (i64 col = t; col < cols; col += kThreads) {
+          const u32 key = own[col];
+          if (key == 0 || key < last_key) continue;
+          if (key == last_key && ties[first_col + col] > last_tie) continue;
+          const u64 at = starts[row] + atomic_add(&shared.placed, u32{1});
+          near_keys[at] = key;
+          near_cols[at] = static_cast<u32>(first_col + col);
+        }
+      });
+      block.each([&](int t) {
+        if (t == 0) counts[row] = shared.placed;
+      });
+    }
+  }
+
+ private:
+  /// The value of the wanted-th smallest, or the largest of all where there are fewer: in
+  /// shared.value; shared.there have it, shared.left of which are among the wanted.
+  template <class Block, class ValueOf>
+  CUPEL_HD CUPEL_INLINE void find(Block& block, Shared& shared, u32 wanted,
+                                  const ValueOf& value_of) const {
+    block.each([&](int t) {
+      if (t != 0) return;
+      shared.value = 0;
+      shared.left = wanted;
+    });
+    for (int shift = 24; shift >= 0; shift -= 8) {
+      block.each([&](int t) { shared.digits[t] = 0; });
+      block.each([&](int t) {
+        for (i64 col = t; col < cols; col += kThreads) {
+          u32 value = 0;
+          if (!value_of(col, value)) continue;
+          // No bit is above the first byte.
+          if (shift < 24 && (value ^ shared.value) >> (shift + 8) != 0) continue;
+          atomic_add(&shared.digits[value >> shift & 0xFFU], u32{1});
+        }
+      });
+      block.each([&](int t) {
+        if (t != 0) return;
+        u32 digit = 0;
+        u32 last = 0;  // that has any
+        u32 before = 0;
+        u32 before_last = 0;
+        for (; digit < 256; ++digit) {
+          if (shared.digits[digit] == 0) continue;
+          last = digit;
+          before_last = before;
+          if (before + shared.digits[digit] >= shared.left) break;
+          before += shared.digits[digit];
+        }
+        shared.value |= last << shift;
+        shared.there = shared.digits[last];
+        shared.left =
+            shared.left - before_last < shared.there ? shared.left - before_last : shared.there;
+      });
+    }
+  }
+};
+
 }  // namespace cupel::device

@@ -448,6 +448,12 @@ class PipelinesOn final : public Pipelines {
   bool pair_ranks(const PairWork& work, HostRun<u32>& pos, HostRun<u32>& neg) override {
     return embedding_.ranks(work, pos, neg);
   }
+  bool pair_list(const PairWork& work, const ListWork& list, HostPairList& out) override {
+    return embedding_.list(work, list, out);
+  }
+  bool pair_nearest(const PairWork& work, const u32* wanted, HostNearest& out) override {
+    return embedding_.nearest(work, wanted, out);
+  }
 
   Exec& exec() { return exec_; }
 

@@ -146,16 +146,96 @@ TEST(SimEmbeddingPairs, Ranks) {
   }
 }
 
-/// Little memory: the windows of keys do not fit at once, and pairs are gone through again and
-/// again.
-TEST(SimEmbeddingPairs, RanksInSeveralPasses) {
-  const PlainEmbedding of = make_embedding(300, 8, 6, 3, Rows::kLong, PairDomain::kCosine);
-  PairPass pass = with_ranks(of.view());
-  pass.a_first = 3;
-  pass.b_last = 290;
+/// As of many pairs: windows of counters for the upper halves of keys that occur.
+TEST(SimEmbeddingPairs, RanksByWindows) {
   SimOptions options;
-  options.memory = 8 << 20;
-  expect_equal(of.view(), pass, options);
+  options.part_rows = 50;
+  for (const PairDomain domain : {PairDomain::kL2, PairDomain::kCosine}) {
+    const PlainEmbedding of = make_embedding(140, 8, 6, 3, Rows::kOpposite, domain);
+    PairPass pass = with_ranks(of.view());
+    pass.a_first = 3;
+    pass.b_last = 135;
+    expect_equal(of.view(), pass, options);
+  }
+}
+
+/// Little memory: windows do not fit at once, and pairs are gone through again and again.
+TEST(SimEmbeddingPairs, RanksInSeveralPasses) {
+  const PlainEmbedding of = make_embedding(40, 3, 3, 3, Rows::kLong);
+  SimOptions options;
+  options.part_rows = 50;
+  options.memory = 20 << 20;
+  expect_equal(of.view(), with_ranks(of.view()), options);
+}
+
+PairPass with_list(const EmbeddingView& view) {
+  PairPass pass = PairPass::whole(view);
+  const std::vector<float> cuts = some_cuts(view, 9);
+  pass.kept = {{-2.0F, cuts.front()}};
+  if (cuts.size() > 3) pass.kept.push_back({cuts[1], cuts[3]});
+  pass.kept_bytes = i64{1} << 30;
+  return pass;
+}
+
+std::vector<u32> some_wanted(i64 rows) {
+  std::vector<u32> wanted;
+  for (i64 i = 0; i < rows; ++i) wanted.push_back(static_cast<u32>(i * 7 % 23));
+  if (rows > 5) wanted[5] = static_cast<u32>(2 * rows);
+  return wanted;
+}
+
+TEST(SimEmbeddingPairs, ListsAndNearestRows) {
+  for (const PairDomain domain : {PairDomain::kL2, PairDomain::kCosine}) {
+    for (const Rows kind :
+         {Rows::kRandom, Rows::kDuplicates, Rows::kOpposite, Rows::kAllEqual, Rows::kLong}) {
+      for (const i64 rows : {0, 1, 2, 128, 270}) {
+        SCOPED_TRACE(testing::Message()
+                     << static_cast<int>(domain) << " " << static_cast<int>(kind) << " " << rows);
+        const PlainEmbedding of = make_embedding(rows, 20, 6, 3, kind, domain);
+        PairPass pass = with_list(of.view());
+        const std::vector<u32> wanted = some_wanted(rows);
+        pass.neighbours = wanted;
+        pass.kept_negatives_only = rows % 4 == 2;
+        expect_equal(of.view(), pass);
+      }
+    }
+  }
+}
+
+/// Sides that are apart, touch, overlap and lie in each other; little memory, so that rows and
+/// tiles go in several launches.
+TEST(SimEmbeddingPairs, ListsAndNearestRowsOfParts) {
+  const PlainEmbedding of = make_embedding(420, 5, 9, 2, Rows::kDuplicates);
+  const std::vector<u32> wanted = some_wanted(420);
+  struct Sides {
+    i64 a_first, a_last, b_first, b_last;
+  };
+  for (const Sides& sides :
+       {Sides{0, 130, 257, 420}, Sides{3, 200, 200, 410}, Sides{100, 310, 5, 390},
+        Sides{0, 420, 150, 180}, Sides{200, 300, 20, 90}}) {
+    PairPass pass = with_list(of.view());
+    pass.neighbours = wanted;
+    pass.cuts = some_cuts(of.view(), 4);
+    pass.a_first = sides.a_first;
+    pass.a_last = sides.a_last;
+    pass.b_first = sides.b_first;
+    pass.b_last = sides.b_last;
+    SCOPED_TRACE(testing::Message() << pass.a_first << " " << pass.a_last << " " << pass.b_first
+                                    << " " << pass.b_last);
+    SimOptions options;
+    options.memory = 700'000;
+    expect_equal(of.view(), pass, options);
+  }
+}
+
+TEST(SimEmbeddingPairs, AListThatIsTooLongIsGivenUp) {
+  const PlainEmbedding of = make_embedding(200, 5, 9, 2);
+  PairPass pass = with_list(of.view());
+  pass.kept = {{-1.0F, 9.0F}};
+  pass.kept_bytes = 1000;
+  const PairStates states = run(of.view(), pass);
+  EXPECT_FALSE(states.kept.complete);
+  EXPECT_EQ(states.kept.size(), 0U);
 }
 
 /// Nothing of an embedding stays behind, and what is held is not brought anew.
