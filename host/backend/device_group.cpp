@@ -26,6 +26,10 @@ constexpr i64 kPieceTableBytes = i64{1} << 30;
 
 /// Pairs of rows that a device is asked for: fewer take the CPU less than a copy does. A guess.
 constexpr double kLeastDevicePairs = 1e6;
+/// Fused operations of pairs of an embedding that a device is asked for. A guess.
+constexpr double kLeastDeviceProducts = 1e9;
+/// Parts of the pairs of an embedding for each of several devices.
+constexpr i64 kPairPartsEach = 4;
 
 constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
@@ -502,6 +506,44 @@ class Group final : public DeviceGroup {
     return counts;
   }
 
+  /// One device takes all; several take parts of the rows that pairs begin with, of about as many
+  /// pairs each. What a device cannot do goes to the CPU.
+  Result<PairStates> embedding_pairs(const EmbeddingView& view, const PairPass& pass, int threads,
+                                     const PairProgress& progress) override {
+    const double products = static_cast<double>(pass.pairs()) * static_cast<double>(view.width);
+    if (alive().empty() ? options_.may_use_cpu
+                        : options_.least_device_bytes > 0 && products < kLeastDeviceProducts) {
+      return cpu_call([&] { return cpu().embedding_pairs(view, pass, threads, progress); });
+    }
+    PairParts parts(view, pass, threads, progress);
+    try {
+      std::vector<Slot*> slots;
+      for (Slot* slot : alive()) {
+        if (opened(*slot)) slots.push_back(slot);
+      }
+      parts.cut(static_cast<i64>(slots.size()));
+      std::vector<std::jthread> others;
+      for (std::size_t i = 1; i < slots.size(); ++i) {
+        others.emplace_back([&, slot = slots[i]] { serve_pairs(*slot, parts); });
+      }
+      if (!slots.empty()) serve_pairs(*slots.front(), parts);
+    } catch (const std::bad_alloc&) {
+      return out_of_host_memory();
+    } catch (const std::exception& failure) {
+      return Error{ErrorCode::kInternal, "", failure.what(), ""};
+    }
+    settle_unopened();
+    while (auto part = parts.take()) {
+      if (!options_.may_use_cpu) {
+        return Error{ErrorCode::kBackend, "", parts.why("no device is left"), ""};
+      }
+      if (auto done = cpu_call([&] { return parts.compute(cpu(), *part); }); !done) {
+        return done.error();
+      }
+    }
+    return parts.finish();
+  }
+
   Result<BadScores> bad_scores(const TableView& table) override {
     if (on_cpu_alone(table)) return cpu_call([&] { return cpu().bad_scores(table); });
     BadScores all;
@@ -817,6 +859,130 @@ class Group final : public DeviceGroup {
       } else if (all && fallback_.empty()) {
         fallback_ = slot.reason;
       }
+    }
+  }
+
+  // ---- pairs of an embedding -------------------------------------------------------------------
+
+  /// Parts of a pass, which devices and the CPU take from, and the states of those that are done.
+  class PairParts {
+   public:
+    PairParts(const EmbeddingView& view, const PairPass& pass, int threads,
+              const PairProgress& progress)
+        : view_(view), pass_(pass), threads_(threads), progress_(progress) {}
+
+    /// Rows of one side for each part, so that parts have about as many pairs.
+    void cut(i64 devices) {
+      const i64 count = devices > 1 ? devices * kPairPartsEach : 1;
+      PairPass part = pass_;
+      const u64 fair = std::max<u64>(pass_.pairs() / static_cast<u64>(count), 1);
+      while (part.a_first < pass_.a_last || waiting_.empty()) {
+        part.a_last = pass_.a_last;
+        // The first rows have the most pairs: halve until the rows have a fair share of them.
+        i64 enough = part.a_first;
+        while (count > 1 && part.a_last - enough > 1) {
+          const i64 middle = enough + (part.a_last - enough) / 2;
+          PairPass tried = part;
+          tried.a_last = middle;
+          (tried.pairs() >= fair ? part.a_last : enough) = middle;
+        }
+        waiting_.push_back(part);
+        part.a_first = part.a_last;
+      }
+    }
+    std::optional<PairPass> take() {
+      const std::lock_guard lock(mutex_);
+      if (error_ || waiting_.empty()) return std::nullopt;
+      PairPass part = std::move(waiting_.front());
+      waiting_.pop_front();
+      return part;
+    }
+    void put_back(PairPass part, std::string why) {
+      const std::lock_guard lock(mutex_);
+      waiting_.push_front(std::move(part));
+      why_ = std::move(why);
+    }
+    void fail(const Error& error) {
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = error;
+    }
+    std::string why(std::string otherwise) const { return why_.empty() ? otherwise : why_; }
+
+    /// Computes a part on a backend. Several threads may, of different parts and backends.
+    Result<void> compute(Backend& backend, const PairPass& part) {
+      u64 told = 0;
+      const PairProgress tell = [&](u64 pairs) {
+        const std::lock_guard lock(progress_mutex_);
+        // A part that was begun before, and failed, was told of already.
+        done_ += pairs - told;
+        told = pairs;
+        most_ = std::max(most_, std::min(done_, pass_.pairs()));
+        progress_(most_);
+      };
+      auto states =
+          backend.embedding_pairs(view_, part, threads_, progress_ ? tell : PairProgress{});
+      if (!states) {
+        const std::lock_guard lock(progress_mutex_);
+        done_ -= told;
+        return states.error();
+      }
+      const std::lock_guard lock(mutex_);
+      if (!begun_) {
+        begun_ = true;
+        states_ = std::move(*states);
+        return {};
+      }
+      return states_.merge(std::move(*states), pass_.neighbours);
+    }
+    Result<PairStates> finish() {
+      if (error_) return *error_;
+      if (!pass_.kept.empty() && static_cast<i64>(states_.kept.bytes()) > pass_.kept_bytes) {
+        states_.kept = {};
+        states_.kept.complete = false;
+      }
+      return std::move(states_);
+    }
+
+   private:
+    const EmbeddingView& view_;
+    const PairPass& pass_;
+    int threads_;
+    const PairProgress& progress_;
+    std::mutex mutex_;
+    std::deque<PairPass> waiting_;
+    std::string why_;
+    std::optional<Error> error_;
+    bool begun_ = false;
+    PairStates states_;
+    std::mutex progress_mutex_;
+    u64 done_ = 0, most_ = 0;
+  };
+
+  /// Takes parts until none is left or the device cannot do one; that one waits for others.
+  void serve_pairs(Slot& slot, PairParts& parts) {
+    try {
+      while (auto part = parts.take()) {
+        if (auto done = parts.compute(*slot.device, *part); done) {
+          slot.computed = true;
+          continue;
+        } else if (slot.device->trouble() == DeviceTrouble::kNone) {
+          return parts.fail(done.error());
+        } else {
+          const bool failed = slot.device->trouble() == DeviceTrouble::kFailed;
+          if (failed) slot.alive = false;
+          std::string what = fmt::format("{}: {}", slot.name, done.error().what);
+          if (options_.may_use_cpu) {
+            note(fmt::format("{}; its pairs are computed elsewhere{}", what,
+                             failed ? ", the device is left alone from here on" : ""),
+                 true);
+          }
+          return parts.put_back(std::move(*part), std::move(what));
+        }
+      }
+    } catch (const std::bad_alloc&) {
+      parts.fail(out_of_host_memory());
+    } catch (const std::exception& failure) {
+      parts.fail({ErrorCode::kInternal, "", failure.what(), ""});
     }
   }
 

@@ -14,11 +14,14 @@ struct PairWork {
   u64 planned = 0;
 };
 
-/// Makes passes over one embedding. `backend`, `view` and `work` stay.
+/// Makes passes over one embedding. `backend`, `view` and `work` stay. Embeddings come and go while
+/// columns are held, maybe at the same addresses: a backend forgets the one before.
 class PairRunner {
  public:
   PairRunner(Backend& backend, const EmbeddingView& view, int threads, PairWork& work)
-      : backend_(backend), view_(view), threads_(threads), work_(work) {}
+      : backend_(backend), view_(view), threads_(threads), work_(work) {
+    backend_.forget_columns();
+  }
 
   /// The pairs of a pass that is to come.
   void plan(u64 pairs) { work_.planned += pairs; }
