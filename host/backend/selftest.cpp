@@ -14,6 +14,7 @@
 #include "backend/device_group.hpp"
 #include "backend/selftest_case.hpp"
 #include "backend/selftest_conformal.hpp"
+#include "backend/selftest_embedding.hpp"
 #include "backend/thread_pool.hpp"
 #include "cupel/core/bytes.hpp"
 
@@ -200,6 +201,17 @@ Outcome compute(Backend& backend, SelftestState state, const SelftestCase& shape
           backend.conformal_sets(asked->view(), asked->sets(), asked->wanted(), threads),
           backend.conformal_row_sets(asked->view(), asked->sets(), asked->wanted(), threads));
     }
+    case SelftestState::kEmbeddingPairs: {
+      const SelftestEmbedding rows(std::max<i64>(table.rows, 1), table.classes, variant);
+      backend.forget_columns();  // those of another may have been there
+      const auto states = backend.embedding_pairs(rows.view(), rows.pass(), threads, {});
+      if (!states) {
+        outcome.refusal = states.error().text();
+        return outcome;
+      }
+      outcome.parts.push_back({"pairs", bytes_of_pairs(*states)});
+      return outcome;
+    }
     case SelftestState::kBadScores: {
       const auto bad = backend.bad_scores(table);
       if (!bad) {
@@ -265,7 +277,9 @@ class Selftest {
       if (shape.bad() && state != SelftestState::kBadScores) continue;
       const bool tempers = shape.task == Task::kMulticlass && shape.logits;
       if (state == SelftestState::kTemperedSums && !tempers) continue;
-      if (state == SelftestState::kPairSums && !has_selftest_pairs(table)) continue;
+      const bool pairs =
+          state == SelftestState::kPairSums || state == SelftestState::kEmbeddingPairs;
+      if (pairs && !has_selftest_pairs(table)) continue;
       const bool conformal =
           state == SelftestState::kConformalScores || state == SelftestState::kConformalSets;
       if (conformal && sets == nullptr) continue;
@@ -348,8 +362,8 @@ void run_large(Selftest& selftest) {
 
 std::string_view selftest_state_name(SelftestState state) {
   constexpr std::string_view kNames[kSelftestStates]{
-      "rank tables", "rank summaries",   "row sums",       "tempered sums",
-      "pair sums",   "conformal scores", "conformal sets", "bad scores"};
+      "rank tables",      "rank summaries", "row sums",        "tempered sums", "pair sums",
+      "conformal scores", "conformal sets", "embedding pairs", "bad scores"};
   return kNames[static_cast<std::size_t>(state)];
 }
 

@@ -648,6 +648,14 @@ class WrongBackend final : public Backend {
     if (wrong_ == SelftestState::kConformalSets && !last.empty()) last.back() ^= 1;
     return found;
   }
+  Result<PairStates> embedding_pairs(const EmbeddingView& view, const PairPass& pass, int threads,
+                                     const PairProgress& progress) override {
+    auto states = cpu_->embedding_pairs(view, pass, threads, progress);
+    if (wrong_ == SelftestState::kEmbeddingPairs && view.rows == 33) {
+      states->neighbours.rows.back().key ^= 1;
+    }
+    return states;
+  }
   Result<BadScores> bad_scores(const TableView& table) override {
     auto bad = cpu_->bad_scores(table);
     if (wrong_ == SelftestState::kBadScores && bad->first_row > 0) bad->first_row -= 1;

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/device_group.hpp"
@@ -277,6 +279,65 @@ TEST(SimEmbeddingPairs, ProgressEndsWithAllPairs) {
   ASSERT_FALSE(told.empty());
   EXPECT_TRUE(std::is_sorted(told.begin(), told.end()));
   EXPECT_EQ(told.back(), pass.pairs());
+}
+
+/// Several devices share the pairs; one that fails, or has too little memory, leaves its part to
+/// the others or the CPU and says so.
+TEST(SimEmbeddingPairs, SeveralDevicesAndOnesThatCannot) {
+  const PlainEmbedding of = make_embedding(430, 6, 9, 2, Rows::kDuplicates);
+  const EmbeddingView view = of.view();
+  PairPass pass = with_list(view);
+  const std::vector<u32> wanted = some_wanted(430);
+  pass.neighbours = wanted;
+  pass.ranks = true;
+  pass.cuts = some_cuts(view, 4);
+  const PairStates want = plain_pairs(view, pass);
+  struct Devices {
+    std::vector<SimOptions> options;
+    std::size_t least_notes, most_notes;
+  };
+  SimOptions failing;
+  failing.fail_at_launch = 4;
+  SimOptions small;
+  small.memory = 20'000;
+  for (const Devices& devices : {Devices{{{}, {}}, 0, 0}, Devices{{{}, failing, small}, 0, 2},
+                                 Devices{{failing}, 1, 1}, Devices{{small, small}, 2, 2}}) {
+    std::vector<std::unique_ptr<DeviceBackend>> open;
+    for (const SimOptions& options : devices.options) open.push_back(make_sim_backend(options));
+    DeviceGroupOptions options;
+    const auto group = make_device_group(
+        std::move(open), [] { return make_cpu_backend(1); }, options);
+    std::vector<u64> told;
+    const auto got =
+        group->embedding_pairs(view, pass, 1, [&](u64 pairs) { told.push_back(pairs); });
+    ASSERT_TRUE(got.ok());
+    EXPECT_EQ(got->cuts, want.cuts);
+    EXPECT_EQ(got->ranks, want.ranks);
+    EXPECT_EQ(got->neighbours, want.neighbours);
+    EXPECT_EQ(test::sorted_pairs(got->kept), test::sorted_pairs(want.kept));
+    EXPECT_TRUE(std::is_sorted(told.begin(), told.end()));
+    EXPECT_EQ(told.empty() ? 0 : told.back(), pass.pairs());
+    // How many parts a device took before the others were through is up to the threads.
+    const std::size_t notes = group->take_weighted_notes().size();
+    EXPECT_GE(notes, devices.least_notes);
+    EXPECT_LE(notes, devices.most_notes);
+  }
+}
+
+/// Without the CPU a device that fails is an error.
+TEST(SimEmbeddingPairs, NoDeviceIsLeft) {
+  const PlainEmbedding of = make_embedding(130, 6, 9, 2);
+  SimOptions failing;
+  failing.fail_at_launch = 2;
+  std::vector<std::unique_ptr<DeviceBackend>> open;
+  open.push_back(make_sim_backend(failing));
+  DeviceGroupOptions options;
+  options.may_use_cpu = false;
+  const auto group = make_device_group(
+      std::move(open), [] { return make_cpu_backend(1); }, options);
+  const auto states = group->embedding_pairs(of.view(), with_cuts(of.view(), 3), 1, {});
+  ASSERT_FALSE(states.ok());
+  EXPECT_NE(states.error().what.find("a launch was made to fail"), std::string::npos);
 }
 
 }  // namespace

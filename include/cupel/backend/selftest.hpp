@@ -22,12 +22,14 @@ enum class SelftestState : u8 {
   kPairSums,
   kConformalScores,
   kConformalSets,
+  kEmbeddingPairs,
   kBadScores
 };
-inline constexpr int kSelftestStates = 8;
+inline constexpr int kSelftestStates = 9;
 /// "rank tables", "rank summaries", "row sums", "tempered sums" (multiclass logits only), "pair
 /// sums" (multiclass of few rows), "conformal scores" and "conformal sets" (binary and multiclass:
-/// all of few rows, some of up to 5,000 rows or 7,000 classes), "bad scores".
+/// all of few rows, some of up to 5,000 rows or 7,000 classes), "embedding pairs" (multiclass of
+/// few rows), "bad scores".
 std::string_view selftest_state_name(SelftestState state);
 
 struct SelftestOptions {
