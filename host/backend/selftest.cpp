@@ -209,7 +209,9 @@ Outcome compute(Backend& backend, SelftestState state, const SelftestCase& shape
         outcome.refusal = states.error().text();
         return outcome;
       }
-      outcome.parts.push_back({"pairs", bytes_of_pairs(*states)});
+      ByteWriter writer;
+      put_pairs(writer, *states);
+      outcome.parts.push_back({"pairs", writer.take()});
       return outcome;
     }
     case SelftestState::kBadScores: {

@@ -82,15 +82,14 @@ void SelftestEmbedding::make_pass(std::size_t variant) {
   pass_.kept_bytes = i64{1} << 30;
 }
 
-std::vector<std::byte> bytes_of_pairs(const PairStates& states) {
-  ByteWriter writer;
+void put_pairs(ByteWriter& writer, const PairStates& states) {
   writer.put_array(std::span<const u64>(states.cuts.pos));
   writer.put_array(std::span<const u64>(states.cuts.neg));
   states.ranks.encode(writer);
   writer.put_array(std::span<const u64>(states.neighbours.offsets));
+  std::vector<u32> words;
   for (const Neighbours::One& one : states.neighbours.rows) {
-    writer.put(one.key);
-    writer.put(one.row);
+    words.insert(words.end(), {one.key, one.row});
   }
   std::vector<std::tuple<u32, u32, u32>> pairs;
   for (const PairList::Chunk& chunk : states.kept.chunks) {
@@ -103,12 +102,8 @@ std::vector<std::byte> bytes_of_pairs(const PairStates& states) {
     }
   }
   std::sort(pairs.begin(), pairs.end());
-  for (const auto& [row, col, gap] : pairs) {
-    writer.put(row);
-    writer.put(col);
-    writer.put(gap);
-  }
-  return writer.take();
+  for (const auto& [row, col, gap] : pairs) words.insert(words.end(), {row, col, gap});
+  writer.put_array(std::span<const u32>(words));
 }
 
 }  // namespace cupel

@@ -1,7 +1,6 @@
 // Pairs of an embedding for the self-test: rows, classes and passes that differ by variant.
 #pragma once
 
-#include <cstddef>
 #include <vector>
 
 #include "cupel/backend/backend.hpp"
@@ -32,6 +31,6 @@ class SelftestEmbedding {
 };
 
 /// All states of a pass, lists in order.
-std::vector<std::byte> bytes_of_pairs(const PairStates& states);
+void put_pairs(ByteWriter& writer, const PairStates& states);
 
 }  // namespace cupel

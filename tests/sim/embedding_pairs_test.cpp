@@ -153,10 +153,10 @@ TEST(SimEmbeddingPairs, RanksByWindows) {
   SimOptions options;
   options.part_rows = 50;
   for (const PairDomain domain : {PairDomain::kL2, PairDomain::kCosine}) {
-    const PlainEmbedding of = make_embedding(140, 8, 6, 3, Rows::kOpposite, domain);
+    const PlainEmbedding of = make_embedding(70, 8, 6, 3, Rows::kOpposite, domain);
     PairPass pass = with_ranks(of.view());
     pass.a_first = 3;
-    pass.b_last = 135;
+    pass.b_last = 66;
     expect_equal(of.view(), pass, options);
   }
 }
