@@ -9,6 +9,7 @@
 #include "eval/group_view.hpp"
 #include "eval/pair_plan.hpp"
 #include "eval/scopes.hpp"
+#include "eval/scored_pairs.hpp"
 #include "eval/verification_entry.hpp"
 
 namespace cupel {
@@ -35,7 +36,14 @@ class VerificationComputer {
     auto planned = plan_verification(parts_, request_);
     if (!planned) return planned.error();
     entries_ = std::move(*planned);
-    for (VerificationEntry& entry : entries_) entry.values.resize(scopes_.all.size());
+    for (VerificationEntry& entry : entries_) {
+      entry.values.resize(scopes_.all.size());
+      entry.by_class.resize(scopes_.all.size());
+    }
+    if (has_scores(*parts_.front().verification)) {
+      if (auto done = compute_scored(); !done) return done.error();
+      return verification_results(entries_, scopes_);
+    }
     std::vector<Geometry> geometries;
     for (const VerificationEntry& entry : entries_) {
       if (std::find(geometries.begin(), geometries.end(), geometry(entry)) == geometries.end()) {
@@ -117,7 +125,32 @@ class VerificationComputer {
     evidence.neg = matrix.negative_pairs();
     evidence.class_names = matrix.class_names();
     evidence.class_rows = matrix.class_rows();
-    finish_entries(entries, asked, *answers, evidence, s);
+    finish_entries(entries, asked, *answers, evidence, s, request_.by_class);
+    return {};
+  }
+
+  Result<void> compute_scored() {
+    std::vector<VerificationEntry*> entries;
+    for (VerificationEntry& entry : entries_) entries.push_back(&entry);
+    const VerificationQuestions asked = questions_of(entries);
+    auto pairs = ScoredPairs::make(parts_, cells_, request_.threads, backend_);
+    if (!pairs) return pairs.error();
+    for (std::size_t s = 0; s < scopes_.all.size(); ++s) {
+      auto answers = pairs->answer(scopes_.all[s].cells, asked.questions);
+      if (!answers) return answers.error();
+      VerificationEvidence evidence;
+      evidence.domain = pairs->domain();
+      evidence.scored = true;
+      evidence.pos = answers->pos;
+      evidence.neg = answers->neg;
+      evidence.class_names = pairs->class_names();
+      finish_entries(entries, asked, answers->pairs, evidence, s, request_.by_class);
+      if (s == 0) {
+        states_.push_back(fmt::format("a ranking of {} pairs with scores x {} cell{}",
+                                      answers->pos + answers->neg, cells_.keys.size(),
+                                      cells_.keys.size() == 1 ? "" : "s"));
+      }
+    }
     return {};
   }
 

@@ -85,8 +85,9 @@ GroupView view_groups(const MetricSpec& spec, const Scopes& scopes, const Attrib
   view.described.emplace_back("groups", static_cast<i64>(attribute.scopes.size()));
   view.described.emplace_back("undefined", std::move(undefined));
   i64 known = 0;
-  for (const std::size_t s : attribute.scopes) known += by_scope[s]->n;
-  view.described.emplace_back("rows_in_no_group", by_scope[0]->n - known);
+  const auto rows = [&](std::size_t s) { return by_scope[s]->rows.value_or(by_scope[s]->n); };
+  for (const std::size_t s : attribute.scopes) known += rows(s);
+  view.described.emplace_back("rows_in_no_group", rows(0) - known);
   return view;
 }
 

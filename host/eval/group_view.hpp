@@ -17,6 +17,7 @@ struct ScopedValue {
   MetricValue value = MetricValue::none(Undefined::kEmpty);
   Detail::Object params;
   i64 n = 0;
+  std::optional<i64> rows;  ///< where n counts something else: those of the scope
   std::optional<i64> n_pos, n_neg;
   u128 support = 0;  ///< mass of positives: the weight of a class in a weighted average
 };

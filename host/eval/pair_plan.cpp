@@ -89,6 +89,7 @@ class Plan {
       answer.curves.all_neg = classes_.all_neg;
       if (values) {
         std::tie(answer.first, answer.last) = *values;
+        if (view_.domain == PairDomain::kCosine) std::swap(answer.first, answer.last);
         asked.targets.clear();
       }
       for (const FarTarget& target : asked.targets) {
@@ -296,7 +297,6 @@ class Plan {
       kept_ranges_ = pass.kept;
     }
     if (!cuts.empty()) {
-      cells_ = std::max(cells_, cuts.size());
       sheets_.add(std::move(cuts), std::move(states->cuts));
     }
     return states;
@@ -418,7 +418,6 @@ class Plan {
         counts.pos_at(cls, 0) = 0;
         counts.neg_at(cls, 0) = 0;
       }
-      cells_ = std::max(cells_, inside.size());
       sheets_.add_above(range.low, std::move(inside), std::move(counts));
     }
   }
@@ -514,9 +513,16 @@ class Plan {
   void describe() {
     answers_.plan = fmt::format("{} pass{} over {} pairs", passes_, passes_ == 1 ? "" : "es",
                                 pairs_text(pairs_));
-    if (cells_ != 0) {
-      answers_.plan += fmt::format(", {} threshold{} x {} classes", cells_, cells_ == 1 ? "" : "s",
-                                   classes_.of.size());
+    std::vector<double> all;
+    for (const Asked& asked : asked_) {
+      const std::vector<double>& own = asked.answer->curves.thresholds;
+      all.insert(all.end(), own.begin(), own.end());
+    }
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    if (!all.empty()) {
+      answers_.plan += fmt::format(", {} threshold{} x {} classes", all.size(),
+                                   all.size() == 1 ? "" : "s", classes_.of.size());
     }
     if (exact_blocks_ > 1) answers_.plan += fmt::format(", {} blocks of pairs", exact_blocks_);
     if (retrieval_ && retrieval_->blocks() > 1) {
@@ -548,7 +554,6 @@ class Plan {
   std::vector<GapRange> kept_ranges_;  ///< of list_
   std::vector<const CurveAnswer*> from_bounds_;
   i64 passes_ = 0, bound_passes_ = 0, count_passes_ = 0, exact_blocks_ = 0;
-  std::size_t cells_ = 0;
   PairAnswers answers_;
 };
 

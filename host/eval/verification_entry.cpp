@@ -3,6 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+
+#include "metric/class_rates.hpp"
+#include "metric/list.hpp"
+#include "metric/verification_metric.hpp"
 
 namespace cupel {
 namespace {
@@ -16,19 +21,78 @@ std::size_t index_in(std::vector<T>& list, const T& value) {
   return index;
 }
 
-/// Why pairs with scores do not have what a metric asks; empty: they do.
-std::string missing_of_scores(const VerificationRows& rows, const VerificationQuery& query) {
-  if (query.retrieval)
-    return "looks for the nearest rows of each row, and pairs with scores are not rows";
-  if (rows.class_a.empty() && rows.rows != 0) {
-    return "needs the classes of both sides of each pair, which this dump does not have";
+/// Why pairs with scores do not have what a metric asks.
+std::optional<Error> missing_of_scores(const MetricSpec& spec, const VerificationRows& rows,
+                                       const VerificationQuery& query) {
+  if (query.retrieval) {
+    return usage_error(
+        fmt::format("'{}' looks for the nearest rows of each row, and pairs with scores have none",
+                    spec.name),
+        "give the embeddings with --embedding and their --label");
   }
-  return {};
+  if (rows.class_a.empty() && rows.rows != 0) {
+    return usage_error(
+        fmt::format("'{}' is of classes, and the dump does not say those of its pairs", spec.name),
+        "name the classes of both sides with --class-a and --class-b");
+  }
+  const PairDomain own = rows.is_distance ? PairDomain::kL2 : PairDomain::kCosine;
+  if (query.domain && *query.domain != own) {
+    return usage_error(
+        fmt::format("'{}' asks for domain={}, and the pairs have {}", spec.name,
+                    domain_name(*query.domain), rows.is_distance ? "distances" : "similarities"),
+        "leave the domain out: thresholds are of what the dump has");
+  }
+  if (query.normalize) {
+    return usage_error(
+        fmt::format("'{}' says normalize, and pairs with scores have no rows", spec.name),
+        "leave it out");
+  }
+  return std::nullopt;
 }
 
-const char* domain_name(PairDomain domain) { return domain == PairDomain::kL2 ? "l2" : "cosine"; }
+/// Values of classes of a metric that has them.
+std::vector<ClassRate> rates_of(const MetricSpec& spec, const VerificationEvidence& evidence) {
+  const bool accept = spec.metric == &class_far();
+  if (!accept && spec.metric != &class_frr()) return {};
+  return class_rates(evidence, accept);
+}
+
+/// The label as an integer, as results name classes.
+std::optional<i64> class_number(const std::string& name) {
+  i64 number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  if (error != std::errc() || end != name.data() + name.size()) return std::nullopt;
+  return number;
+}
+
+/// Results of classes, or one more detail where labels are no integers.
+std::vector<EvalResult> class_results(const MetricSpec& spec, const VerificationEvidence& evidence,
+                                      ScopedValue& whole) {
+  std::vector<EvalResult> results;
+  Detail::Object named;
+  for (const ClassRate& one : rates_of(spec, evidence)) {
+    const std::string& name = evidence.class_names[one.cls];
+    const std::optional<i64> number = class_number(name);
+    if (!number) {
+      named.emplace_back(name, one.rate);
+      continue;
+    }
+    ScopedValue own;
+    own.value = MetricValue::of(one.rate);
+    own.value.details = {{"errors", one.errors}};
+    own.params = whole.params;
+    own.n = static_cast<i64>(one.pairs);
+    EvalResult result = make_result(spec, own);
+    result.cls = number;
+    results.push_back(std::move(result));
+  }
+  if (!named.empty()) whole.value.details.emplace_back("by_class", std::move(named));
+  return results;
+}
 
 }  // namespace
+
+bool has_scores(const VerificationRows& rows) { return rows.embedding.shape.empty(); }
 
 Result<std::vector<VerificationEntry>> plan_verification(std::span<const PreparedTable> parts,
                                                          const ComputeRequest& request) {
@@ -44,15 +108,10 @@ Result<std::vector<VerificationEntry>> plan_verification(std::span<const Prepare
     if (!needs) return needs.error();
     entry.needs = std::move(*needs);
     const VerificationRows& rows = *parts.front().verification;
-    if (rows.score.data != nullptr && entry.needs.verification) {
-      const std::string missing = missing_of_scores(rows, *entry.needs.verification);
-      if (!missing.empty() && spec.is_default) continue;
-      if (!missing.empty()) {
-        return usage_error(fmt::format("'{}' {}", spec.name, missing),
-                           entry.needs.verification->retrieval
-                               ? "give the embeddings with --embedding and their --label"
-                               : "name them with --class-a and --class-b");
-      }
+    if (has_scores(rows) && entry.needs.verification) {
+      auto missing = missing_of_scores(spec, rows, *entry.needs.verification);
+      if (missing && spec.is_default) continue;
+      if (missing) return std::move(*missing);
     }
     entries.push_back(std::move(entry));
   }
@@ -84,7 +143,7 @@ VerificationQuestions questions_of(std::span<VerificationEntry* const> entries) 
 
 void finish_entries(std::span<VerificationEntry* const> entries,
                     const VerificationQuestions& questions, const PairAnswers& answers,
-                    const VerificationEvidence& evidence, std::size_t scope) {
+                    const VerificationEvidence& evidence, std::size_t scope, bool by_class) {
   RankSummary summary;
   if (questions.questions.ranks) summary = summarise(answers.ranks, questions.ranks);
   for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -98,6 +157,7 @@ void finish_entries(std::span<VerificationEntry* const> entries,
     RankSummary ranks;
     ScopedValue& value = entry.values[scope];
     value.n = static_cast<i64>(own.pos + own.neg);
+    if (!own.scored) value.rows = static_cast<i64>(own.rows);
     value.n_pos = static_cast<i64>(own.pos);
     value.n_neg = static_cast<i64>(own.neg);
     if (entry.ranks()) {
@@ -127,8 +187,11 @@ void finish_entries(std::span<VerificationEntry* const> entries,
     value.value = entry.spec->metric->finish(e, entry.spec->options);
     value.params = entry.spec->metric->params(entry.spec->options, e);
     if (entry.ranks() && !own.scored) {
-      value.params.emplace_back("domain", domain_name(own.domain));
+      value.params.emplace_back("domain", std::string(domain_name(own.domain)));
       value.params.emplace_back("normalize", own.normalize);
+    }
+    if (by_class && own.curves != nullptr) {
+      entry.by_class[scope] = class_results(*entry.spec, own, value);
     }
   }
 }
@@ -137,7 +200,17 @@ std::vector<EvalResult> verification_results(std::span<const VerificationEntry> 
                                              const Scopes& scopes) {
   std::vector<EvalResult> results;
   for (const VerificationEntry& entry : entries) {
-    add_scope_results(*entry.spec, scopes, entry.values, results);
+    std::vector<EvalResult> own;
+    add_scope_results(*entry.spec, scopes, entry.values, own);
+    // One result for each scope, but for what compares groups.
+    const bool by_scope = own.size() == scopes.all.size() && !entry.spec->equity_scaled;
+    for (std::size_t s = 0; s < own.size(); ++s) {
+      results.push_back(std::move(own[s]));
+      for (EvalResult result : by_scope ? entry.by_class[s] : std::vector<EvalResult>{}) {
+        result.group = scopes.all[s].group;
+        results.push_back(std::move(result));
+      }
+    }
   }
   return results;
 }

@@ -16,10 +16,14 @@ namespace cupel {
 struct VerificationEntry {
   const MetricSpec* spec = nullptr;
   Needs needs;
-  std::vector<ScopedValue> values;  ///< [scope]
+  std::vector<ScopedValue> values;                ///< [scope]
+  std::vector<std::vector<EvalResult>> by_class;  ///< [scope] with --by-class, where there are any
 
   bool ranks() const { return spec->metric->scope() == MetricScope::kRanking; }
 };
+
+/// Whether the rows are pairs with scores.
+bool has_scores(const VerificationRows& rows);
 
 /// The metrics of a request. Errors (kUsage): a metric that the task does not have, or that pairs
 /// with scores do not have; no metric at all. Defaults that the dump cannot have are left out.
@@ -35,12 +39,13 @@ struct VerificationQuestions {
 };
 VerificationQuestions questions_of(std::span<VerificationEntry* const> entries);
 
-/// Gives the entries their values in a scope. `evidence` says what the pairs are.
+/// Gives the entries their values in a scope. `evidence` says what the pairs are. With `by_class`
+/// also those of classes: each a result where labels are integers, else in the details.
 void finish_entries(std::span<VerificationEntry* const> entries,
                     const VerificationQuestions& questions, const PairAnswers& answers,
-                    const VerificationEvidence& evidence, std::size_t scope);
+                    const VerificationEvidence& evidence, std::size_t scope, bool by_class);
 
-/// In the order metric, scope.
+/// In the order metric, scope, class.
 std::vector<EvalResult> verification_results(std::span<const VerificationEntry> entries,
                                              const Scopes& scopes);
 

@@ -278,7 +278,10 @@ struct ExactSweep::Held {
 
   /// All pairs of one step.
   void step(std::span<const PairEvent> events) {
-    const double value = key_value(start.domain, ~events.front().step);
+    const u32 number = events.front().step;
+    const double value = start.values.empty()
+                             ? static_cast<double>(key_value(start.domain, ~number))
+                             : start.values[number];
     const auto [low, high] = std::minmax(start.first, start.last);
     advance(std::clamp(value, low, high));
     ++step_number;

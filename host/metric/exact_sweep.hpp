@@ -25,6 +25,9 @@ struct SweepStart {
   std::vector<i32> place;
   std::vector<u64> pos, neg;          ///< [place] accepted at `first`
   std::vector<u64> all_pos, all_neg;  ///< [place]
+  /// [step] the threshold that reaches its pairs, of pairs whose scores are no float32; empty: a
+  /// step is ~gap_key.
+  std::vector<double> values;
 };
 
 class ExactSweep {

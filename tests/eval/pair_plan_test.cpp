@@ -108,7 +108,7 @@ ClassRateQuery rate_at(Fraction far) {
 PairQuestions all_questions(PairDomain domain) {
   PairQuestions questions;
   questions.curves = {at_far({1, 100}, {1, 10}), at_far({3, 1000}, {1, 2}, 4)};
-  questions.curves.push_back(domain == PairDomain::kL2 ? at_values(0.2, 1.1) : at_values(0.9, 0.1));
+  questions.curves.push_back(domain == PairDomain::kL2 ? at_values(0.2, 1.1) : at_values(0.1, 0.9));
   questions.rates = {rate_at({1, 100}), rate_at({1, 1000}), rate_at({1, 1})};
   questions.rates.emplace_back().threshold = 0.7;
   questions.retrieval.push_back({{1, 2, 4}, true});
@@ -124,8 +124,11 @@ void expect_answers(const RandomRows& rows, const PairQuestions& questions,
     const CurveQuery& query = questions.curves[q];
     const CurveAnswer& answer = answers.curves[q];
     if (query.range.values) {
-      EXPECT_EQ(answer.first, query.range.values->first);
-      EXPECT_EQ(answer.last, query.range.values->second);
+      // From strict to loose: of similarities the larger one is the strict one.
+      const auto [least, most] = *query.range.values;
+      const bool ascending = rows.view.domain == PairDomain::kL2;
+      EXPECT_EQ(answer.first, ascending ? least : most);
+      EXPECT_EQ(answer.last, ascending ? most : least);
     } else {
       const auto order = [&](const Fraction& far) {  // the ceil(far * count)-th
         return closest[(far.num * count + far.den - 1) / far.den - 1];
