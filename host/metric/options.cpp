@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "cupel/metric/metric.hpp"
 
@@ -27,6 +28,30 @@ std::vector<std::string> parts_of(std::string_view text) {
     }
   }
   return parts;
+}
+
+/// The number that a checked text says.
+double number_of(std::string_view text) {
+  double number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+/// Whether it is a number that the option takes, and which.
+std::optional<double> checked_number(const OptionSpec& spec, std::string_view text) {
+  double value = 0;
+  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (fault != std::errc() || end != text.data() + text.size() || !(value >= spec.minimum) ||
+      !(value <= spec.maximum) || (spec.open && (value == spec.minimum || value == spec.maximum))) {
+    return std::nullopt;
+  }
+  return value;
+}
+
+/// "between 0 and 1, neither of them".
+std::string bounds_of(const OptionSpec& spec) {
+  return fmt::format("{} {} {} {}{}", spec.open ? "between" : "from", spec.minimum,
+                     spec.open ? "and" : "to", spec.maximum, spec.open ? ", neither of them" : "");
 }
 
 Result<std::string> checked_value(std::string_view metric, const OptionSpec& spec,
@@ -71,19 +96,23 @@ Result<std::string> checked_value(std::string_view metric, const OptionSpec& spe
       return text;
     }
     case OptionType::kNumber: {
-      double value = 0;
-      const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
-      if (fault != std::errc() || end != text.data() + text.size() || !(value >= spec.minimum) ||
-          !(value <= spec.maximum) ||
-          (spec.open && (value == spec.minimum || value == spec.maximum))) {
-        return refuse(fmt::format("a number {} {} {} {}{}", spec.open ? "between" : "from",
-                                  spec.minimum, spec.open ? "and" : "to", spec.maximum,
-                                  spec.open ? ", neither of them" : ""));
-      }
-      if (spec.minimum >= 0) {
-        if (!parse_decimal(text)) return refuse("a decimal with at most 18 digits");
+      if (!checked_number(spec, text)) return refuse("a number " + bounds_of(spec));
+      if (spec.minimum >= 0 && !parse_decimal(text)) {
+        return refuse("a decimal with at most 18 digits");
       }
       return text;
+    }
+    case OptionType::kRange: {
+      const std::vector<std::string> parts = parts_of(text);
+      if (parts.size() == 2) {
+        const auto low = checked_number(spec, parts[0]);
+        const auto high = checked_number(spec, parts[1]);
+        const bool decimal =
+            spec.minimum < 0 || (parse_decimal(parts[0]) && parse_decimal(parts[1]));
+        if (low && high && *low < *high && decimal) return text;
+      }
+      return refuse(
+          fmt::format("two numbers {}, the smaller first, joined by ':'", bounds_of(spec)));
     }
   }
   return text;
@@ -195,12 +224,7 @@ std::string_view Options::text(std::string_view name) const {
   return entry == nullptr ? std::string_view() : std::string_view(entry->text);
 }
 
-double Options::number(std::string_view name) const {
-  const std::string_view value = text(name);
-  double number = 0;
-  std::from_chars(value.data(), value.data() + value.size(), number);
-  return number;
-}
+double Options::number(std::string_view name) const { return number_of(text(name)); }
 
 Fraction Options::fraction(std::string_view name) const {
   const auto parsed = parse_decimal(text(name));
@@ -226,12 +250,27 @@ std::vector<i64> Options::list(std::string_view name) const {
   return values;
 }
 
+std::pair<double, double> Options::range(std::string_view name) const {
+  const std::vector<std::string> parts = parts_of(text(name));
+  if (parts.size() != 2) return {};
+  return {number_of(parts[0]), number_of(parts[1])};
+}
+
+std::pair<Fraction, Fraction> Options::fractions(std::string_view name) const {
+  const std::vector<std::string> parts = parts_of(text(name));
+  if (parts.size() != 2) return {};
+  const auto low = parse_decimal(parts[0]);
+  const auto high = parse_decimal(parts[1]);
+  return low.ok() && high.ok() ? std::pair{*low, *high} : std::pair<Fraction, Fraction>{};
+}
+
 Detail::Object Options::params() const {
   Detail::Object params;
   for (const Entry& entry : entries_) {
     switch (entry.type) {
       case OptionType::kChoice:
       case OptionType::kList:
+      case OptionType::kRange:
         params.emplace_back(entry.name, entry.text);
         break;
       case OptionType::kFlag:

@@ -55,6 +55,8 @@ std::string_view type_name(OptionType type) {
       return "flag";
     case OptionType::kList:
       return "list";
+    case OptionType::kRange:
+      return "range";
   }
   return {};
 }
@@ -71,6 +73,9 @@ std::string range_text(const OptionSpec& option) {
       return "true | false";
     case OptionType::kList:
       return fmt::format("integers from {} to {}, joined by ':'", option.minimum, option.maximum);
+    case OptionType::kRange:
+      return fmt::format("two numbers from {} to {}, joined by ':'", option.minimum,
+                         option.maximum);
   }
   return {};
 }

@@ -14,8 +14,9 @@
 
 namespace cupel {
 
-/// kList: integers in ascending order, joined by colons: "1:3:10".
-enum class OptionType : u8 { kNumber, kInteger, kChoice, kFlag, kList };
+/// kList: integers in ascending order, joined by colons: "1:3:10". kRange: two numbers, the first
+/// below the second, joined by a colon: "0.01:0.1".
+enum class OptionType : u8 { kNumber, kInteger, kChoice, kFlag, kList, kRange };
 
 /// One option that a metric has. An empty default means "none unless given".
 struct OptionSpec {
@@ -23,10 +24,10 @@ struct OptionSpec {
   OptionType type = OptionType::kNumber;
   std::string_view default_text;
   std::vector<std::string_view> choices;  ///< kChoice
-  double minimum = 0;                     ///< kNumber, kInteger and kList, inclusive
+  double minimum = 0;                     ///< of every number, inclusive
   double maximum = 0;
   std::string_view summary;
-  bool open = false;  ///< kNumber: minimum and maximum themselves are refused
+  bool open = false;  ///< kNumber, kRange: minimum and maximum themselves are refused
 };
 
 /// A decimal text as an exact fraction: digits with an optional point and exponent, not negative,
@@ -51,6 +52,9 @@ class Options {
   i64 integer(std::string_view name) const;
   bool flag(std::string_view name) const;
   std::vector<i64> list(std::string_view name) const;
+  std::pair<double, double> range(std::string_view name) const;
+  /// Of a range without negative numbers.
+  std::pair<Fraction, Fraction> fractions(std::string_view name) const;
   /// Effective options for a result's `params`, in order of declaration.
   Detail::Object params() const;
 

@@ -15,7 +15,7 @@ namespace cupel {
 /// The range of thresholds that OPIS looks at: thresholds themselves, or those at which the global
 /// false accept rate reaches the first and the second bound.
 struct ThresholdRange {
-  std::optional<std::pair<double, double>> values;
+  std::optional<std::pair<double, double>> values;  ///< the smaller number first
   Fraction far_low{1, 100};
   Fraction far_high{1, 10};
   friend bool operator==(const ThresholdRange&, const ThresholdRange&) = default;
@@ -117,7 +117,9 @@ struct VerificationEvidence {
   /// A false accept rate was asked for that is below 1 / neg.
   bool unresolved = false;
   bool empty_range = false;             ///< both bounds of the rate fall on one threshold
-  const ClassCurves* curves = nullptr;  ///< of curves, and of rates with one threshold
+  /// Of curves, and of rates with one threshold. With rule=exact too: `of` is needed, thresholds
+  /// (the grid's, for the curve that details show) may be empty.
+  const ClassCurves* curves = nullptr;
   const ExactCurves* exact = nullptr;   ///< rule=exact
   const RetrievalSums* retrieval = nullptr;
   i64 passes = 0;  ///< over all pairs, for this metric
