@@ -51,7 +51,7 @@ def embedding_file(settings, rows, width, classes):
 
 
 def metric_of(way):
-    return f"opis(d_min={D_RANGE[0]},d_max={D_RANGE[1]})" if way == "d_range" else "opis"
+    return f"opis(d_range={D_RANGE[0]}:{D_RANGE[1]})" if way == "d_range" else "opis"
 
 
 def run_cupel(settings, path, way):

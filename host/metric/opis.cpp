@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
 
 #include "metric/list.hpp"
 #include "metric/utility_curves.hpp"
@@ -12,26 +13,27 @@
 namespace cupel {
 namespace {
 
+/// Points of the mean curve that details show at most: evenly thinned, both ends kept.
+constexpr std::size_t kShownPoints = 200;
+
 std::vector<OptionSpec> curve_options() {
   std::vector<OptionSpec> options = pair_options();
   const auto add = [&](OptionSpec spec) { options.push_back(std::move(spec)); };
-  add({"d_min", OptionType::kNumber, "", {}, -3e38, 3e38, "smallest threshold; with d_max"});
-  add({"d_max", OptionType::kNumber, "", {}, -3e38, 3e38, "largest threshold; with d_min"});
-  add({"far_low",
-       OptionType::kNumber,
-       "",
+  add({"far_range",
+       OptionType::kRange,
+       "0.01:0.1",
        {},
        0,
        1,
-       "without d_min: the range begins where this share of the negative pairs is accepted "
-       "(0.01)"});
-  add({"far_high",
-       OptionType::kNumber,
+       "the range goes from where this share of the negative pairs is accepted to where that is",
+       true});
+  add({"d_range",
+       OptionType::kRange,
        "",
        {},
-       0,
-       1,
-       "without d_min: the range ends where this share of the negative pairs is accepted (0.1)"});
+       -3e38,
+       3e38,
+       "instead: from the smaller to the larger of these distances, or similarities"});
   add({"n_thresholds",
        OptionType::kInteger,
        "101",
@@ -56,37 +58,17 @@ std::vector<OptionSpec> curve_options() {
   return options;
 }
 
-/// d_min and d_max, or both rates.
+/// Thresholds or rates, not both.
 Result<ThresholdRange> range_of(std::string_view metric, const Options& options) {
-  const auto refuse = [&](std::string what, std::string next) {
-    return usage_error(fmt::format("{} of '{}'", what, metric), std::move(next));
-  };
   ThresholdRange range;
-  if (options.has("far_low")) range.far_low = options.fraction("far_low");
-  if (options.has("far_high")) range.far_high = options.fraction("far_high");
-  if (options.has("d_min") != options.has("d_max")) {
-    return refuse("only one of d_min and d_max", "give both, or neither and far_low, far_high");
+  std::tie(range.far_low, range.far_high) = options.fractions("far_range");
+  if (!options.has("d_range")) return range;
+  if (options.given("far_range")) {
+    return usage_error(fmt::format("both d_range and far_range of '{}'", metric),
+                       "give one of them: far_range finds thresholds");
   }
-  if (options.has("d_min")) {
-    if (options.has("far_low") || options.has("far_high")) {
-      return refuse("both thresholds and false accept rates",
-                    "give d_min, d_max or far_low, far_high");
-    }
-    range.values = {options.number("d_min"), options.number("d_max")};
-    if (!(range.values->first < range.values->second)) {
-      return refuse(fmt::format("d_min={} is not below d_max={}", options.text("d_min"),
-                                options.text("d_max")),
-                    "d_min is the smaller number, of similarities too");
-    }
-    return range;
-  }
-  if (range.far_low.num == 0) {
-    return refuse("far_low is 0", "a rate above 0: no pair tells where none is accepted");
-  }
-  const u128 low = u128{range.far_low.num} * range.far_high.den;
-  const u128 high = u128{range.far_high.num} * range.far_low.den;
-  if (low >= high)
-    return refuse("far_low is not below far_high", "far_low is 0.01 and far_high 0.1 unless given");
+  range = {};
+  range.values = options.range("d_range");
   return range;
 }
 
@@ -139,17 +121,9 @@ class CurveMetric : public VerificationMetric {
   }
 
   Detail::Object params(const Options& options, const Evidence& evidence) const override {
-    Detail::Object params;
-    for (auto& entry : VerificationMetric::params(options, evidence)) {
-      // In their place, those that stand for no option.
-      if (entry.first == "n_thresholds" && !options.has("d_min")) {
-        const auto checked = range_of(info().name, options);
-        const ThresholdRange range = checked ? *checked : ThresholdRange{};
-        std::erase_if(params, [](const auto& one) { return one.first.starts_with("far_"); });
-        params.emplace_back("far_low", decimal(range.far_low));
-        params.emplace_back("far_high", decimal(range.far_high));
-      }
-      params.push_back(std::move(entry));
+    Detail::Object params = VerificationMetric::params(options, evidence);
+    if (options.has("d_range")) {
+      std::erase_if(params, [](const auto& entry) { return entry.first == "far_range"; });
     }
     return params;
   }
@@ -158,10 +132,6 @@ class CurveMetric : public VerificationMetric {
   virtual void extremes_of(const Options&, CurveQuery&) const {}
 
  private:
-  static double decimal(const Fraction& value) {
-    return static_cast<double>(value.num) / static_cast<double>(value.den);
-  }
-
   Result<CurveQuery> query_of(const Options& options) const {
     CurveQuery query;
     auto range = range_of(info().name, options);
@@ -200,7 +170,10 @@ class CurveMetric : public VerificationMetric {
     details.emplace_back("worst_classes", worst(pairs, summary, gridded));
     if (gridded) {
       Detail::List curve;
-      for (std::size_t k = 0; k < summary.mean_curve.size(); ++k) {
+      const std::size_t all = summary.mean_curve.size();
+      const std::size_t points = std::min(all, kShownPoints);
+      for (std::size_t i = 0; i < points; ++i) {
+        const std::size_t k = i * (all - 1) / (points - 1);
         curve.emplace_back(Detail::Object{{"threshold", pairs.curves->thresholds[k]},
                                           {"mean_utility", summary.mean_curve[k]}});
       }
@@ -259,7 +232,9 @@ class Opis final : public CurveMetric {
             "not_resolved; both rates at one distance: the variance there",
         .equals = "no library has it; functions of this name elsewhere compute something else",
         .source = "Zhang et al. 2024, Threshold-Consistent Margin Loss (arXiv 2307.04047)",
-        .example = "cupel eval data/digits_embeddings.npz --metrics 'opis,opis(rule=exact)'",
+        .example =
+            "cupel eval data/digits_embeddings.npz --metrics "
+            "'opis,opis(rule=exact),opis(far_range=0.001:0.01)'",
         .direction = Direction::kLower,
         .default_for_verification = true,
         .tasks = {Task::kVerification},

@@ -1,5 +1,6 @@
 // OPIS and what goes with it: example G of METRICS 2.3, a plain count and integration over random
 // pairs, and where there is no value.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <numbers>
@@ -138,7 +139,7 @@ TEST(Opis, GridsOfTheExample) {
 
 TEST(Opis, DetailsOfTheExample) {
   const Shown five(example_g(), plain::grid(0.4, 1.6, 5));
-  const Detail::Object details = five.value("opis(d_min=0.4,d_max=1.6,n_thresholds=5)").details;
+  const Detail::Object details = five.value("opis(d_range=0.4:1.6,n_thresholds=5)").details;
   EXPECT_EQ(number(details, "classes"), 3);
   EXPECT_EQ(number(details, "classes_left_out"), 0);
   EXPECT_EQ(number(details, "d_min"), 0.4);
@@ -178,7 +179,7 @@ TEST(Opis, ExactIntegralsOfTheExample) {
   shown.exact = squared;
   shown.exact.passes = 2;
   shown.evidence.exact = &shown.exact;
-  const MetricValue value = shown.value("opis(rule=exact,d_min=0.4,d_max=1.6)");
+  const MetricValue value = shown.value("opis(rule=exact,d_range=0.4:1.6)");
   EXPECT_EQ(value.number, squared.opis);
   EXPECT_EQ(number(value.details, "passes"), 2);
   EXPECT_EQ(shown.value("eps_opis(rule=exact)").number, squared.extremes);
@@ -433,26 +434,38 @@ TEST(Opis, SharesOfClassesAreExact) {
 }
 
 TEST(Opis, RefusesRangesThatAreNone) {
+  const auto unread = [](const std::string& text) -> std::string {
+    const auto specs = parse_metrics(text);
+    if (specs.ok()) return "read";
+    EXPECT_EQ(specs.error().code, ErrorCode::kUsage);
+    return specs.error().text();
+  };
   const auto refusal = [](const std::string& text) -> std::string {
     const auto needs = needs_of(text);
     if (needs.ok()) return "accepted";
     EXPECT_EQ(needs.error().code, ErrorCode::kUsage);
     return needs.error().text();
   };
-  EXPECT_NE(refusal("opis(d_min=1,d_max=1)").find("d_min=1 is not below d_max=1"),
-            std::string::npos);
-  EXPECT_NE(refusal("eps_opis(d_min=1,d_max=0.5)").find("eps_opis"), std::string::npos);
-  EXPECT_NE(refusal("opis(d_min=1)").find("give both"), std::string::npos);
-  EXPECT_NE(refusal("opis(d_min=0,d_max=1,far_low=0.1)").find("both"), std::string::npos);
-  EXPECT_NE(refusal("opis(far_low=0.1)").find("not below"), std::string::npos);
-  EXPECT_NE(refusal("opis(far_low=0)").find("is 0"), std::string::npos);
+  EXPECT_EQ(refusal("eps_opis(d_range=0:1,far_range=0.1:0.2)"),
+            "both d_range and far_range of 'eps_opis'; give one of them: far_range finds "
+            "thresholds");
+  EXPECT_EQ(unread("opis(far_range=0.1:0.01)"),
+            "option 'far_range' of 'opis' is '0.1:0.01'; expected two numbers between 0 and 1, "
+            "neither of them, the smaller first, joined by ':'");
+  for (const char* range :
+       {"0:0.1", "0.1:1", "0.1", "0.1:0.1", "0.1:0.2:0.3", ":0.1", "0.1:", "a:b", "", "nan:0.1"}) {
+    EXPECT_NE(unread(fmt::format("opis(far_range={})", range)), "read") << range;
+  }
+  for (const char* range : {"1:1", "1:0.5", "0:nan", "-inf:0", "1"}) {
+    EXPECT_NE(unread(fmt::format("opis(d_range={})", range)), "read") << range;
+  }
   EXPECT_NE(refusal("class_far(far=0.1,threshold=1)").find("both"), std::string::npos);
   EXPECT_NE(refusal("frr_spread(far=0)").find("is 0"), std::string::npos);
-  EXPECT_EQ(refusal("opis(domain=cosine,d_min=-0.5,d_max=0.25)"), "accepted");
+  EXPECT_EQ(refusal("opis(domain=cosine,d_range=-0.5:0.25)"), "accepted");
 
   const VerificationQuery query =
       *needs_of(
-           "eps_opis(domain=cosine,normalize=no,d_min=-0.5,d_max=0.25,rank=range,power=1,"
+           "eps_opis(domain=cosine,normalize=no,d_range=-0.5:0.25,rank=range,power=1,"
            "epsilon=0.2,rule=exact,n_thresholds=11,c=2)")
            ->verification;
   CurveQuery expected;
@@ -469,6 +482,33 @@ TEST(Opis, RefusesRangesThatAreNone) {
   EXPECT_EQ(query.normalize, false);
   EXPECT_EQ(needs_of("opis")->verification->domain, std::nullopt);
   EXPECT_EQ(needs_of("opis")->verification->curves, CurveQuery{});
+  CurveQuery rates;
+  rates.range.far_low = {1, 1000};
+  rates.range.far_high = {5, 100};
+  EXPECT_EQ(needs_of("opis(far_range=1e-3:0.05)")->verification->curves, rates);
+}
+
+TEST(Opis, ParamsNameTheOneRange) {
+  const VerificationEvidence pairs;
+  Evidence evidence;
+  evidence.verification = &pairs;
+  const auto params = [&](const char* text) {
+    const MetricSpec spec = (*parse_metrics(text))[0];
+    return spec.metric->params(spec.options, evidence);
+  };
+  EXPECT_EQ(*find(params("opis"), "far_range"), Detail("0.01:0.1"));
+  EXPECT_EQ(find(params("opis"), "d_range"), nullptr);
+  EXPECT_EQ(*find(params("opis(d_range=0.5:1)"), "d_range"), Detail("0.5:1"));
+  EXPECT_EQ(find(params("opis(d_range=0.5:1)"), "far_range"), nullptr);
+}
+
+// A long grid is thinned for details, with both ends.
+TEST(Opis, ShowsAtMostTwoHundredPointsOfTheCurve) {
+  const Shown fine(example_g(), plain::grid(0.4, 1.6, 1000));
+  const Detail::Object details = fine.value("opis(n_thresholds=1000)").details;
+  EXPECT_EQ(std::get<Detail::List>(find(details, "curve")->held()).size(), 200u);
+  EXPECT_EQ(number(entry(details, "curve", 0), "threshold"), 0.4);
+  EXPECT_EQ(number(entry(details, "curve", 199), "threshold"), 1.6);
 }
 
 TEST(Opis, NoValueHasAReason) {
