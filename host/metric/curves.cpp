@@ -111,6 +111,7 @@ class Roc final : public Metric {
                      {"fpr", std::move(fpr)},
                      {"tpr", std::move(tpr)},
                      {"thresholds", std::move(thresholds)}};
+    add_distances(evidence, value.details);
     return value;
   }
 };
@@ -176,6 +177,7 @@ class Pr final : public Metric {
                      {"precision", std::move(precision)},
                      {"recall", std::move(recall)},
                      {"thresholds", std::move(thresholds)}};
+    add_distances(evidence, value.details);
     return value;
   }
 };

@@ -39,7 +39,9 @@ class PointMetric : public Metric {
     if (const Undefined why = missing(s, required()); why != Undefined::kNone) {
       return MetricValue::none(why);
     }
-    return value_at(s, s.answers[0], options);
+    MetricValue value = value_at(s, s.answers[0], options);
+    add_distances(evidence, value.details);
+    return value;
   }
 
  protected:

@@ -1,6 +1,9 @@
 #include "metric/ranking.hpp"
 
+#include <cmath>
 #include <limits>
+#include <utility>
+#include <variant>
 
 namespace cupel {
 namespace {
@@ -25,6 +28,30 @@ Detail::Object describe_point(const RankSummary& summary, const OperatingPoint& 
       {"fpr", summary.neg == 0 ? Detail() : Detail(exact::ratio(point.fp, summary.neg))},
       {"precision", called ? Detail(exact::ratio(point.tp, point.tp + point.fp)) : Detail()},
   };
+}
+
+void add_distances(const Evidence& evidence, Detail::Object& details) {
+  if (evidence.verification == nullptr || evidence.verification->domain != PairDomain::kL2) return;
+  const auto negated = [](const Detail& threshold) {
+    const auto* number = std::get_if<double>(&threshold.held());
+    return number != nullptr && std::isfinite(*number) ? Detail(0.0 - *number) : Detail();
+  };
+  Detail::Object all;
+  for (auto& [name, value] : details) {
+    Detail distance;
+    if (name == "threshold") {
+      distance = negated(value);
+    } else if (name == "thresholds") {
+      Detail::List list;
+      for (const Detail& one : std::get<Detail::List>(value.held())) list.push_back(negated(one));
+      distance = std::move(list);
+    }
+    const bool many = name == "thresholds";
+    all.emplace_back(std::move(name), std::move(value));
+    if (distance != Detail())
+      all.emplace_back(many ? "distances" : "distance", std::move(distance));
+  }
+  details = std::move(all);
 }
 
 double area_of(const RankSummary& summary, const U256& two_u) {

@@ -23,6 +23,10 @@ double threshold_of(const RankSummary& summary, const OperatingPoint& point);
 /// threshold, tpr, fpr and precision of a point (precision null where nothing is called positive).
 Detail::Object describe_point(const RankSummary& summary, const OperatingPoint& point);
 
+/// Of pairs in the domain l2, whose scores are negated distances: behind a `threshold` its
+/// `distance` (none where nothing is called positive), behind `thresholds` their `distances`.
+void add_distances(const Evidence& evidence, Detail::Object& details);
+
 /// The area under the ROC curve, correctly rounded from the exact 2U / (2PN); P, N > 0.
 double area_of(const RankSummary& summary, const U256& two_u);
 

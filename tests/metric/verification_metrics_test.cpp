@@ -294,5 +294,46 @@ TEST(Retrieval, AsksForEveryDepthItShows) {
   EXPECT_EQ(query("map_at_r"), (RetrievalQuery{{}, true}));
 }
 
+// ---- rankings of pairs --------------------------------------------------------------------------
+
+/// Pairs of one class at scores -1/4 and -1/2, of two at -3/4 and -1.
+MetricValue of_four_pairs(const std::string& text, std::optional<PairDomain> domain) {
+  const auto run = [](float near, float far) {
+    Buffer<u32> keys;
+    for (const float score : {far, near}) keys.push_back(key_of_f32(bits_from_float(score)));
+    return canonical_run(std::move(keys));
+  };
+  const RankTable table(ScoreKind::kF32, false, KeyRuns<u32>{run(-0.25F, -0.5F), run(-0.75F, -1)},
+                        2, 2);
+  const MetricSpec spec = spec_of(text);
+  const auto needs = spec.metric->needs(spec.options, Task::kVerification, 2, false);
+  const RankSummary summary = summarise(table, needs->queries);
+  VerificationEvidence pairs;
+  pairs.domain = domain.value_or(PairDomain::kL2);
+  Evidence evidence;
+  evidence.task = domain ? Task::kVerification : Task::kBinary;
+  evidence.ranks = &summary;
+  evidence.table = &table;
+  evidence.verification = domain ? &pairs : nullptr;
+  return spec.metric->finish(evidence, spec.options);
+}
+
+// A threshold of the score is told as a distance too where it is one, and only there.
+TEST(RankingOfPairs, TellsDistances) {
+  const MetricValue ks = of_four_pairs("ks", PairDomain::kL2);
+  EXPECT_EQ(ks.number, 1);
+  EXPECT_EQ(number(ks.details, "threshold"), -0.5);
+  EXPECT_EQ(number(ks.details, "distance"), 0.5);
+  EXPECT_EQ(find(of_four_pairs("ks", PairDomain::kCosine).details, "distance"), nullptr);
+  EXPECT_EQ(find(of_four_pairs("ks", std::nullopt).details, "distance"), nullptr);
+
+  // The first point accepts nothing: there is no such distance.
+  const MetricValue roc = of_four_pairs("roc(drop_intermediate=false)", PairDomain::kL2);
+  const Detail* distances = find(roc.details, "distances");
+  ASSERT_NE(distances, nullptr);
+  EXPECT_EQ(*distances, Detail(Detail::List{Detail(), 0.25, 0.5, 0.75, 1.0}));
+  EXPECT_EQ(find(of_four_pairs("roc", std::nullopt).details, "distances"), nullptr);
+}
+
 }  // namespace
 }  // namespace cupel
