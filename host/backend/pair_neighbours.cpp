@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <limits>
+#include <thread>
 #include <vector>
 
 #include "backend/cpu_level.hpp"
@@ -15,35 +17,47 @@ constexpr float kNone = -std::numeric_limits<float>::infinity();
 constexpr float kAny = std::numeric_limits<float>::infinity();
 /// Rows that a list takes beyond those that are wanted before it is cut.
 constexpr u32 kSlack = 16;
+/// Looks at a lock before the processor is left to others.
+constexpr int kTries = 64;
 
 bool nearer(const Neighbours::One& a, const Neighbours::One& b) {
   return a.key != b.key ? a.key > b.key : a.tie < b.tie;
 }
 
-/// How many gaps of a row of a tile are within its bound or within that of their column. NaN is
-/// within none.
-CUPEL_INLINE int count_within(const float* gaps, float bound, const float* column_bounds) {
-  int count = 0;
-  for (int c = 0; c < kTileCols; ++c) {
-    count += (gaps[c] <= bound ? 1 : 0) | (gaps[c] <= column_bounds[c] ? 1 : 0);
+/// Larger for nearer rows.
+u64 nearness(u32 key, u32 tie) { return u64{key} << 32 | static_cast<u32>(~tie); }
+
+/// A bit for each row of a tile that has a gap within the bound of the row or that of its column.
+/// NaN is within none.
+CUPEL_INLINE u32 find_within(const float* gaps, const float* row_bounds,
+                             const float* column_bounds) {
+  u32 found = 0;
+  for (int r = 0; r < kTileRows; ++r) {
+    const float bound = row_bounds[r];
+    int count = 0;
+    for (int c = 0; c < kTileCols; ++c) {
+      const float gap = gaps[r * kTileCols + c];
+      count += (gap <= bound ? 1 : 0) | (gap <= column_bounds[c] ? 1 : 0);
+    }
+    found |= count != 0 ? 1U << r : 0U;
   }
-  return count;
+  return found;
 }
 #if CUPEL_HAS_TARGETS
-CUPEL_TARGET_V3 int within_v3(const float* gaps, float bound, const float* column_bounds) {
-  return count_within(gaps, bound, column_bounds);
+CUPEL_TARGET_V3 u32 within_v3(const float* gaps, const float* rows, const float* columns) {
+  return find_within(gaps, rows, columns);
 }
-CUPEL_TARGET_V4 int within_v4(const float* gaps, float bound, const float* column_bounds) {
-  return count_within(gaps, bound, column_bounds);
+CUPEL_TARGET_V4 u32 within_v4(const float* gaps, const float* rows, const float* columns) {
+  return find_within(gaps, rows, columns);
 }
 #endif
 
-int within(const float* gaps, float bound, const float* column_bounds) {
+u32 rows_within(const float* gaps, const float* row_bounds, const float* column_bounds) {
 #if CUPEL_HAS_TARGETS
-  if (cpu_level() >= CpuLevel::kV4) return within_v4(gaps, bound, column_bounds);
-  if (cpu_level() >= CpuLevel::kV3) return within_v3(gaps, bound, column_bounds);
+  if (cpu_level() >= CpuLevel::kV4) return within_v4(gaps, row_bounds, column_bounds);
+  if (cpu_level() >= CpuLevel::kV3) return within_v3(gaps, row_bounds, column_bounds);
 #endif
-  return count_within(gaps, bound, column_bounds);
+  return find_within(gaps, row_bounds, column_bounds);
 }
 
 }  // namespace
@@ -53,6 +67,7 @@ struct NeighbourSink::Held {
       : view(of),
         wanted(how_many),
         bounds(how_many.size()),
+        worst(how_many.size()),
         locks(how_many.size()),
         counts(how_many.size()),
         workers(static_cast<std::size_t>(threads)) {
@@ -73,7 +88,11 @@ struct NeighbourSink::Held {
   /// One row more that may be among the nearest of `of`.
   void offer(i64 of, i64 other, u32 key) {
     const auto row = static_cast<std::size_t>(of);
-    while (locks[row].test_and_set(std::memory_order_acquire)) {
+    // Where very many rows are equally near, the bound lets all of them come here.
+    const u64 near = nearness(key, view.ties[other]);
+    if (near < worst[row].load(std::memory_order_relaxed)) return;
+    for (int tries = 0; locks[row].test_and_set(std::memory_order_acquire); ++tries) {
+      if (tries >= kTries) std::this_thread::yield();  // who has it may have lost its processor
     }
     Neighbours::One* list = lists.data() + starts[row];
     const auto room = static_cast<u32>(starts[row + 1] - starts[row]);
@@ -89,9 +108,10 @@ struct NeighbourSink::Held {
     Neighbours::One* list = lists.data() + starts[row];
     std::nth_element(list, list + wanted[row] - 1, list + counts[row], nearer);
     counts[row] = wanted[row];
+    const Neighbours::One& last = list[wanted[row] - 1];
+    worst[row].store(nearness(last.key, last.tie), std::memory_order_relaxed);
     // As near as the worst of these, ties may still come before it.
-    bounds[row].store(gap_of_key(view.domain, list[wanted[row] - 1].key),
-                      std::memory_order_relaxed);
+    bounds[row].store(gap_of_key(view.domain, last.key), std::memory_order_relaxed);
   }
 
   struct Worker {
@@ -104,6 +124,8 @@ struct NeighbourSink::Held {
   std::vector<u64> starts;
   Buffer<Neighbours::One> lists;
   std::vector<std::atomic<float>> bounds;
+  std::vector<std::atomic<u64>>
+      worst;  ///< nearness of the worst that is wanted, once there are as many
   std::vector<std::atomic_flag> locks;
   std::vector<u32> counts;
   std::vector<Worker> workers;
@@ -128,11 +150,15 @@ void NeighbourSink::take(int thread, const GapTile& tile) {
   Held& held = *held_;
   Held::Worker& worker = held.workers[static_cast<std::size_t>(thread)];
   float* column_bounds = worker.bounds.data() + (tile.col - worker.first);
-  for (int r = 0; r < tile.rows; ++r) {
+  float row_bounds[kTileRows];
+  for (int r = 0; r < kTileRows; ++r) {
+    row_bounds[r] = r < tile.rows ? held.bound(tile.row + r) : kNone;
+  }
+  for (u32 left = rows_within(tile.gaps, row_bounds, column_bounds); left != 0; left &= left - 1) {
+    const int r = std::countr_zero(left);
     const float* gaps = tile.gaps + r * kTileCols;
     const i64 row = tile.row + r;
-    float bound = held.bound(row);
-    if (within(gaps, bound, column_bounds) == 0) continue;
+    float bound = row_bounds[r];
     for (int c = 0; c < tile.cols; ++c) {
       const bool near_row = gaps[c] <= bound;
       const bool near_column = gaps[c] <= column_bounds[c];
