@@ -99,6 +99,14 @@ class Collector {
   std::vector<Kept> cells_;
 };
 
+u64 distinct_of(const std::vector<u16>& ascending) {
+  u64 distinct = ascending.empty() ? 0 : 1;
+  for (std::size_t i = 1; i < ascending.size(); ++i) {
+    distinct += ascending[i] != ascending[i - 1] ? 1 : 0;
+  }
+  return distinct;
+}
+
 /// A whole tile's keys; those of NaN are of no use.
 template <PairDomain kDomain>
 CUPEL_INLINE void keys_of(const float* gaps, u32* keys) {
@@ -172,52 +180,85 @@ struct RankSink::Held {
     return canonical_run(std::move(keys));
   }
 
+  /// What threads have kept of a cell.
+  void take_kept(std::unique_ptr<Collector> Worker::*of, std::size_t cell, std::vector<u16>& lows) {
+    lows.clear();
+    for (Worker& worker : workers) {
+      if ((worker.*of) == nullptr) continue;
+      Kept& kept = (worker.*of)->of(cell);
+      lows.insert(lows.end(), kept.lows.get(), kept.lows.get() + kept.count);
+      kept = {};
+    }
+  }
+
   /// Ascending keys with their counts, in the table's form.
   KeyRun<u32> run(Counters& counters, std::unique_ptr<Collector> Worker::*of, u64& rows) {
-    const std::vector<u32> carries = counters.sorted_carries();
-    auto carry = carries.begin();
-    Buffer<u32> keys;
-    Buffer<u64> counts;
+    // First all keys go to pages or, of cells with few, to sorted lists. That tells how many there
+    // are, and so the form of the table: there is not always room for the other.
+    u64 distinct = 0;
+    Buffer<u16> listed;
+    std::vector<std::size_t> listed_end(kCells);
     std::vector<u16> lows;
-    std::vector<u64> all;
     for (std::size_t cell = 0; cell < kCells; ++cell) {
-      const auto put = [&](std::size_t low, u64 count) {
-        keys.push_back(static_cast<u32>(cell << 16 | low));
-        counts.push_back(count);
-        rows += count;
-      };
-      lows.clear();
-      for (Worker& worker : workers) {
-        if ((worker.*of) == nullptr) continue;
-        Kept& kept = (worker.*of)->of(cell);
-        lows.insert(lows.end(), kept.lows.get(), kept.lows.get() + kept.count);
-        kept = {};
+      take_kept(of, cell, lows);
+      if (counters.page(cell) != nullptr || lows.size() >= kMostKept) {
+        counters.add(cell, lows.data(), static_cast<u32>(lows.size()));
+      } else {
+        std::sort(lows.begin(), lows.end());
+        listed.insert(listed.end(), lows.begin(), lows.end());
+        rows += lows.size();
+        distinct += distinct_of(lows);
+      }
+      listed_end[cell] = listed.size();
+    }
+    const std::vector<u32> carries = counters.sorted_carries();
+    for (std::size_t cell = 0; cell < kCells; ++cell) {
+      if (const Page* page = counters.page(cell)) {
+        for (const u16 count : *page) {
+          rows += count;
+          distinct += count != 0 ? 1 : 0;
+        }
+      }
+    }
+    rows += u64{carries.size()} << 16;
+    for (std::size_t i = 0; i < carries.size(); ++i) {
+      if (i > 0 && carries[i] == carries[i - 1]) continue;
+      distinct += (*counters.page(carries[i] >> 16))[carries[i] & 0xFFFFU] == 0 ? 1 : 0;
+    }
+
+    const bool counted = is_counted_form<u32>(rows, distinct);
+    KeyRun<u32> run;
+    run.keys.reserve(counted ? distinct : rows);
+    run.counts.reserve(counted ? distinct : 0);
+    const auto put = [&](std::size_t key, u64 count) {
+      if (counted) {
+        run.keys.push_back(static_cast<u32>(key));
+        run.counts.push_back(count);
+      } else {
+        run.keys.insert(run.keys.end(), count, static_cast<u32>(key));
+      }
+    };
+    auto carry = carries.begin();
+    std::vector<u64> all;
+    std::size_t next = 0;
+    for (std::size_t cell = 0; cell < kCells; ++cell) {
+      while (next < listed_end[cell]) {
+        const std::size_t first = next;
+        while (next < listed_end[cell] && listed[next] == listed[first]) ++next;
+        put(cell << 16 | listed[first], next - first);
       }
       const Page* page = counters.page(cell);
-      if (page == nullptr && lows.size() < kMostKept) {
-        std::sort(lows.begin(), lows.end());
-        for (std::size_t i = 0; i < lows.size();) {
-          const std::size_t first = i;
-          while (i < lows.size() && lows[i] == lows[first]) ++i;
-          put(lows[first], i - first);
-        }
-        continue;
-      }
-      if (page == nullptr) {
-        all.assign(kPageKeys, 0);
-      } else {
-        all.assign(page->begin(), page->end());
-      }
+      if (page == nullptr) continue;
+      all.assign(page->begin(), page->end());
       counters.drop(cell);
-      for (const u16 low : lows) ++all[low];
       for (; carry != carries.end() && (*carry >> 16) == cell; ++carry) {
         all[*carry & 0xFFFFU] += u64{1} << 16;
       }
       for (std::size_t low = 0; low < kPageKeys; ++low) {
-        if (all[low] != 0) put(low, all[low]);
+        if (all[low] != 0) put(cell << 16 | low, all[low]);
       }
     }
-    return canonical_run(std::move(keys), std::move(counts));
+    return run;
   }
 
   const EmbeddingView& view;

@@ -36,10 +36,10 @@ TEST(PairRanks, EqualTheSortedKeysInAnyOrderOfTiles) {
   for (const PairDomain domain : {PairDomain::kL2, PairDomain::kCosine}) {
     for (const Rows kind :
          {Rows::kRandom, Rows::kDuplicates, Rows::kOpposite, Rows::kAllEqual, Rows::kLong}) {
-      const PlainEmbedding rows_of = make_embedding(170, 6, 5, 21, kind, domain);
+      const PlainEmbedding rows_of = make_embedding(270, 6, 5, 21, kind, domain);
       const RankTable want = plain_ranks(rows_of.view());
-      for (const i64 cols_each : {48, 96, 170}) {
-        std::vector<TileItem> items = tile_items(170, cols_each, 40);
+      for (const i64 cols_each : {48, 96, 270}) {
+        std::vector<TileItem> items = tile_items(270, cols_each, 40);
         for (const u64 seed : {0, 1, 2}) {
           SCOPED_TRACE(testing::Message() << static_cast<int>(domain) << static_cast<int>(kind)
                                           << " " << cols_each << " " << seed);
@@ -66,11 +66,11 @@ TEST(PairRanks, DoNotDependOnThreads) {
 }
 
 TEST(PairRanks, EveryInstructionSet) {
-  const PlainEmbedding rows_of = make_embedding(120, 5, 4, 8, Rows::kLong);
+  const PlainEmbedding rows_of = make_embedding(260, 5, 4, 8, Rows::kLong);
   const RankTable want = plain_ranks(rows_of.view());
   for (const CpuLevel level : {CpuLevel::kBaseline, CpuLevel::kV3, CpuLevel::kV4}) {
     limit_cpu_level(level);
-    EXPECT_EQ(ranks(rows_of.view(), tile_items(120, 96, 16), 1), want) << static_cast<int>(level);
+    EXPECT_EQ(ranks(rows_of.view(), tile_items(260, 96, 16), 1), want) << static_cast<int>(level);
   }
   limit_cpu_level(CpuLevel::kV4);
 }
