@@ -254,7 +254,10 @@ class Plan {
       retrieval_->take(states->neighbours);
       answers_.retrieval_passes = 1;
     }
-    if (way_ == BoundsBy::kAuto) return {};
+    if (way_ == BoundsBy::kAuto) {  // no bounds to find
+      if (questions_.ranks) answers_.ranks = std::move(states->ranks);
+      return {};
+    }
     bool found = false;
     if (way_ == BoundsBy::kRanks) {
       found = find_in_ranks(states->ranks);
