@@ -12,7 +12,7 @@ the same bytes on every machine.
 The format of a case, UTF-8 text:
 
     # name: example_a                      comments; name and description are always there
-    task binary                            binary | multiclass | multilabel | regression
+    task binary                            binary | multiclass | multilabel | regression | verification
     metrics auroc,auprc(method=trapezoid)  as for `cupel eval --metrics`
     options --group g --by-class           optional, as on the command line
     columns label:u8 probs[3]:f32 g:str    bool, u8, i32, i64, f16, bf16, f32, f64, str; [k]: k columns
@@ -46,7 +46,7 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
-from golden import abstention, choosing, intervals, modes, selective
+from golden import abstention, choosing, intervals, modes, selective, verification
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 MASS_UNIT = 2**40  # weights of the cases are multiples of 2^-40: masses are integers in this unit
@@ -1414,7 +1414,10 @@ class Case:
         lines += ["# written by scripts/gen_golden.py", f"task {self.task}", f"metrics {self.metrics}"]
         lines += [f"options {self.options}"] if self.options else []
         lines += [f"columns {self.columns}", *self.rows, "----"]
-        compute = regression_lines if self.task == "regression" else expected_lines
+        compute = {
+            "regression": regression_lines,
+            "verification": functools.partial(verification.lines, sys.modules[__name__]),
+        }.get(self.task, expected_lines)
         lines += [f"error {self.error}"] if self.error else compute(self)
         return "\n".join(lines) + "\n"
 
@@ -2387,7 +2390,8 @@ def all_files():
     families = (wrong_usage, bad_input, documented_examples, extremes, dropped_rows, classes_and_groups, seeded, calibrated,
                 of_second_moments, calibrated_in_order, of_pairs, fits, sets, sets_by_modes,
                 regression, set_metrics, answered_first, without_answer,
-                functools.partial(choosing.cases, sys.modules[__name__]))  # fmt: skip
+                functools.partial(choosing.cases, sys.modules[__name__]),
+                functools.partial(verification.cases, sys.modules[__name__]))  # fmt: skip
     for family, cases in enumerate(f() for f in families):
         for n, case in enumerate(cases):
             files[f"{family}{n:02d}_{case.name}.case"] = case.text()

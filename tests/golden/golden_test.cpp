@@ -34,11 +34,12 @@ struct Configuration {
 EvalRequest request_of(const GoldenCase& golden) {
   EvalRequest request;
   request.metrics = golden.metrics;
-  request.task = golden.task == "binary"       ? Task::kBinary
-                 : golden.task == "multiclass" ? Task::kMulticlass
-                 : golden.task == "regression" ? Task::kRegression
-                 : golden.task == "risk"       ? Task::kRisk
-                                               : Task::kMultilabel;
+  request.task = golden.task == "binary"         ? Task::kBinary
+                 : golden.task == "multiclass"   ? Task::kMulticlass
+                 : golden.task == "regression"   ? Task::kRegression
+                 : golden.task == "risk"         ? Task::kRisk
+                 : golden.task == "verification" ? Task::kVerification
+                                                 : Task::kMultilabel;
   for (std::size_t i = 0; i < golden.options.size(); ++i) {
     const std::string& option = golden.options[i];
     const auto value = [&] { return golden.options[++i]; };
