@@ -89,6 +89,8 @@ class Plan {
       answer.curves.all_neg = classes_.all_neg;
       if (values) {
         std::tie(answer.first, answer.last) = *values;
+        // From strict to loose.
+        if (view_.domain == PairDomain::kCosine) std::swap(answer.first, answer.last);
         if (view_.domain == PairDomain::kCosine) std::swap(answer.first, answer.last);
         asked.targets.clear();
       }
