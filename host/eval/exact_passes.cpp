@@ -154,7 +154,7 @@ class Passes {
 }  // namespace
 
 Result<ExactFound> exact_curves(const EmbeddingView& view, std::span<const CurveQuery> queries,
-                                ExactTask task, ThreadPool& pool, PairRunner& runner) {
+                                const ExactTask& task, ThreadPool& pool, PairRunner& runner) {
   std::vector<ExactSweep> sweeps;
   for (const CurveQuery& query : queries) sweeps.emplace_back(query, task.start);
   Passes passes(view, task, sweeps, pool, runner);

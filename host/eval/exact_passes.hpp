@@ -28,6 +28,6 @@ struct ExactFound {
 
 /// Queries of one range. Errors: those of passes.
 Result<ExactFound> exact_curves(const EmbeddingView& view, std::span<const CurveQuery> queries,
-                                ExactTask task, ThreadPool& pool, PairRunner& runner);
+                                const ExactTask& task, ThreadPool& pool, PairRunner& runner);
 
 }  // namespace cupel

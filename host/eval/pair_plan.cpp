@@ -491,7 +491,7 @@ class Plan {
           });
       task.list = listed && !list_.chunks.empty() ? &list_ : nullptr;
       task.bytes = limits_.bytes;
-      auto found = exact_curves(view_, queries, std::move(task), pool_, runner_);
+      auto found = exact_curves(view_, queries, task, pool_, runner_);
       if (!found) return found.error();
       passes_ += found->passes;
       exact_blocks_ = std::max(exact_blocks_, found->blocks);
@@ -545,7 +545,7 @@ class Plan {
 
   const EmbeddingView& view_;
   const PairQuestions& questions_;
-  const PairLimits limits_;
+  PairLimits limits_;
   ThreadPool pool_;
   PairRunner& runner_;
   u64 pairs_ = 0;
