@@ -14,8 +14,8 @@ namespace cupel {
 namespace {
 
 constexpr const char* kCurves =
-    "opis,opis(rule=trapezoid),opis(rule=exact),opis(far_low=0.2,far_high=0.5),"
-    "opis(d_min=0.4,d_max=1.2,rule=exact),eps_opis,eps_opis(rule=exact,rank=range,power=1),"
+    "opis,opis(rule=trapezoid),opis(rule=exact),opis(far_range=0.2:0.5),"
+    "opis(d_range=0.4:1.2,rule=exact),eps_opis,eps_opis(rule=exact,rank=range,power=1),"
     "class_far,class_frr(far=0.2),far_spread(threshold=0.9),frr_spread";
 constexpr const char* kRanks = "auroc,eer,tar_at_far(far=0.1)";
 constexpr const char* kRetrieval = "recall_at_k(k=2),map_at_r,r_precision";
@@ -143,7 +143,7 @@ TEST(ComputeVerificationTest, PairsWithDistancesAreTheEmbedding) {
 TEST(ComputeVerificationTest, SimilaritiesAreTheCosine) {
   const RandomRows rows(PairDomain::kCosine, kShape, 4, 5);
   const std::string metrics =
-      "opis,opis(rule=exact),opis(d_min=-0.2,d_max=0.8,rule=exact),class_far,class_frr(threshold=0."
+      "opis,opis(rule=exact),opis(d_range=-0.2:0.8,rule=exact),class_far,class_frr(threshold=0."
       "4)"
       ","
       "auroc,eer,tar_at_far(far=0.1)";
