@@ -535,7 +535,7 @@ class Group final : public DeviceGroup {
     settle_unopened();
     while (auto part = parts.take()) {
       if (!options_.may_use_cpu) {
-        return Error{ErrorCode::kBackend, "", parts.why("no device is left"), ""};
+        return Error{ErrorCode::kBackend, "", parts.why(), ""};
       }
       if (auto done = cpu_call([&] { return parts.compute(cpu(), *part); }); !done) {
         return done.error();
@@ -906,7 +906,7 @@ class Group final : public DeviceGroup {
       const std::lock_guard lock(mutex_);
       if (!error_) error_ = error;
     }
-    std::string why(std::string otherwise) const { return why_.empty() ? otherwise : why_; }
+    std::string why() const { return why_.empty() ? "no device is left" : why_; }
 
     /// Computes a part on a backend. Several threads may, of different parts and backends.
     Result<void> compute(Backend& backend, const PairPass& part) {
