@@ -21,7 +21,7 @@ struct ExactTask {
 };
 
 struct ExactFound {
-  std::vector<ExactCurves> curves;  ///< [query]; `passes` is left 0
+  std::vector<ExactCurves> curves;  ///< [query]
   i64 passes = 0;
   i64 blocks = 0;  ///< of events
 };

@@ -91,7 +91,6 @@ class Plan {
         std::tie(answer.first, answer.last) = *values;
         // From strict to loose.
         if (view_.domain == PairDomain::kCosine) std::swap(answer.first, answer.last);
-        if (view_.domain == PairDomain::kCosine) std::swap(answer.first, answer.last);
         asked.targets.clear();
       }
       for (const FarTarget& target : asked.targets) {
@@ -229,6 +228,11 @@ class Plan {
     const bool early = way_ == BoundsBy::kAuto || way_ == BoundsBy::kList;
     const bool near = retrieval_ && retrieval_->in_one();
     const bool first = way_ != BoundsBy::kAuto || questions_.ranks || near;
+    if (pairs_ == 0 && near) {  // a row alone is known to be that
+      Neighbours none;
+      none.offsets.assign(static_cast<std::size_t>(view_.rows) + 1, 0);
+      retrieval_->take(none);
+    }
     if (!first || pairs_ == 0) return {};  // the counting pass is the first
     PairPass pass = PairPass::whole(view_);
     pass.ranks = questions_.ranks || way_ == BoundsBy::kRanks;
@@ -251,11 +255,7 @@ class Plan {
     }
     auto states = run_pass(std::move(pass), std::move(cuts));
     if (!states) return states.error();
-    if (questions_.ranks) answers_.rank_passes = 1;
-    if (near) {
-      retrieval_->take(states->neighbours);
-      answers_.retrieval_passes = 1;
-    }
+    if (near) retrieval_->take(states->neighbours);
     if (way_ == BoundsBy::kAuto) {  // no bounds to find
       if (questions_.ranks) answers_.ranks = std::move(states->ranks);
       return {};
@@ -318,7 +318,6 @@ class Plan {
       list_for_exact(pass);
       auto states = run_pass(std::move(pass), now);
       if (!states) return states.error();
-      ++count_passes_;
     }
     return {};
   }
@@ -360,7 +359,6 @@ class Plan {
     answer.empty_range = asked.curve != nullptr && answer.first == answer.last;
     asked.targets.clear();
     asked.brackets.clear();
-    from_bounds_.push_back(asked.answer);
   }
 
   bool find_in_ranks(const RankTable& table) {
@@ -432,10 +430,6 @@ class Plan {
 
   void fill_curves(Asked& asked) {
     CurveAnswer& answer = *asked.answer;
-    const bool bound =
-        std::find(from_bounds_.begin(), from_bounds_.end(), &answer) != from_bounds_.end();
-    answer.passes = (bound ? bound_passes_ : 0) + count_passes_;
-    if (answer.passes == 0 && asked.counted) answer.passes = 1;
     if (!asked.counted) return;
     ClassCurves& curves = answer.curves;
     curves.thresholds = thresholds(asked);
@@ -496,9 +490,7 @@ class Plan {
       passes_ += found->passes;
       exact_blocks_ = std::max(exact_blocks_, found->blocks);
       for (std::size_t q = 0; q < same.size(); ++q) {
-        same[q]->passes += found->passes;
         same[q]->exact = std::move(found->curves[q]);
-        same[q]->exact->passes = same[q]->passes;
       }
     }
     list_ = {};
@@ -509,13 +501,13 @@ class Plan {
     if (!retrieval_) return {};
     if (!retrieval_->in_one()) {
       if (auto done = retrieval_->run(runner_); !done) return done.error();
-      answers_.retrieval_passes = 2;  // each pair for both of its ends
     }
     answers_.retrieval = retrieval_->sums();
     return {};
   }
 
   void describe() {
+    answers_.passes = passes_;
     answers_.plan = fmt::format("{} pass{} over {} pairs", passes_, passes_ == 1 ? "" : "es",
                                 pairs_text(pairs_));
     std::vector<double> all;
@@ -557,8 +549,7 @@ class Plan {
   CutSheets sheets_;
   PairList list_;
   std::vector<GapRange> kept_ranges_;  ///< of list_
-  std::vector<const CurveAnswer*> from_bounds_;
-  i64 passes_ = 0, bound_passes_ = 0, count_passes_ = 0, exact_blocks_ = 0;
+  i64 passes_ = 0, bound_passes_ = 0, exact_blocks_ = 0;
   PairAnswers answers_;
 };
 

@@ -39,14 +39,13 @@ struct CurveAnswer {
   bool empty_range = false;
   ClassCurves curves;  ///< without thresholds where unresolved, or of fewer classes than needed
   std::optional<ExactCurves> exact;
-  i64 passes = 0;
 };
 
 struct PairAnswers {
   RankTable ranks;
   std::vector<CurveAnswer> curves, rates;  ///< rates: curves of one threshold
   std::vector<RetrievalSums> retrieval;
-  i64 rank_passes = 0, retrieval_passes = 0;
+  i64 passes = 0;  ///< over the pairs, that it all took
   std::string plan;  ///< a line for people
 };
 

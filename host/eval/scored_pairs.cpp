@@ -192,7 +192,6 @@ void ScoredPairs::sweep(const std::vector<bool>& wanted, const CurveQuery& query
   exact.take(events);
   if (exact.again()) exact.take(events);
   answer.exact = exact.finish();
-  answer.exact->passes = answer.passes;
 }
 
 Result<ScoredPairs::Answers> ScoredPairs::answer(std::span<const u32> cells,
@@ -206,7 +205,6 @@ Result<ScoredPairs::Answers> ScoredPairs::answer(std::span<const u32> cells,
   for (const u32 cell : cells) {
     if (auto done = table.merge(tables_[cell]); !done) return done.error();
   }
-  answers.pairs.rank_passes = 1;
   const auto threshold_of = [&](const FarTarget& target) {
     const u64 key = *key_of_negative(table, target.rank) + (target.below ? 1 : 0);
     const double score = score_of_key(table.kind(), key);
@@ -222,7 +220,6 @@ Result<ScoredPairs::Answers> ScoredPairs::answer(std::span<const u32> cells,
   };
   for (const CurveQuery& query : questions.curves) {
     CurveAnswer& answer = answers.pairs.curves.emplace_back();
-    answer.passes = 1;
     bool known = true;
     if (query.range.values) {
       std::tie(answer.first, answer.last) = *query.range.values;
@@ -243,7 +240,6 @@ Result<ScoredPairs::Answers> ScoredPairs::answer(std::span<const u32> cells,
   }
   for (const ClassRateQuery& query : questions.rates) {
     CurveAnswer& answer = answers.pairs.rates.emplace_back();
-    answer.passes = 1;
     const FarTarget target = far_limit(query.far, answers.neg);
     bool known = true;
     if (query.threshold) {

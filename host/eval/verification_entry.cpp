@@ -166,11 +166,9 @@ void finish_entries(std::span<VerificationEntry* const> entries,
       for (const std::size_t q : at) ranks.answers.push_back(summary.answers[q]);
       e.ranks = &ranks;
       e.table = entry.needs.table ? &answers.ranks : nullptr;
-      own.passes = answers.rank_passes;
       value.support = ranks.pos;
     } else if (const VerificationQuery& query = *entry.needs.verification; query.retrieval) {
       own.retrieval = &answers.retrieval[at[0]];
-      own.passes = answers.retrieval_passes;
       value.n = static_cast<i64>(own.retrieval->queries);
       value.n_pos.reset();
       value.n_neg.reset();
@@ -182,7 +180,6 @@ void finish_entries(std::span<VerificationEntry* const> entries,
       own.empty_range = answer.empty_range;
       own.curves = &answer.curves;
       own.exact = answer.exact ? &*answer.exact : nullptr;
-      own.passes = answer.passes;
     }
     value.value = entry.spec->metric->finish(e, entry.spec->options);
     value.params = entry.spec->metric->params(entry.spec->options, e);

@@ -146,7 +146,6 @@ class RateMetric : public VerificationMetric {
     details.emplace_back("min", rates[spread.least].rate);
     details.emplace_back("max", rates[spread.most].rate);
     details.emplace_back("range", spread.range);
-    details.emplace_back("passes", pairs.passes);
     details.emplace_back("worst_classes", worst(pairs, rates));
     return value;
   }

@@ -166,7 +166,6 @@ class CurveMetric : public VerificationMetric {
     if (query.extremes) details.emplace_back("opis", summary.opis);
     details.emplace_back("mean_utility", summary.mean_utility);
     if (pairs.exact != nullptr) details.emplace_back("pairs_in_range", pairs.exact->steps);
-    details.emplace_back("passes", pairs.exact != nullptr ? pairs.exact->passes : pairs.passes);
     details.emplace_back("worst_classes", worst(pairs, summary, gridded));
     if (gridded) {
       Detail::List curve;

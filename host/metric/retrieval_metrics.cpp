@@ -28,7 +28,6 @@ class RetrievalMetric : public VerificationMetric {
                                           : MetricValue::of(mean(sums, options));
     value.details = {{"queries", sums.queries}, {"alone_in_class", sums.alone}};
     if (sums.queries != 0) describe(sums, options, value.details);
-    value.details.emplace_back("passes", pairs.passes);
     return value;
   }
 

@@ -178,6 +178,7 @@ TEST_P(ExactPassesTest, BlocksDoNotMatter) {
   }
   const auto backend = cpu();
   std::vector<CurveAnswer> first;
+  i64 first_passes = 0;
   i64 most_passes = 0;
   for (const bool ranks : {false, true}) {
     for (const i64 bytes : {i64{1} << 26, i64{6000}, i64{2500}, i64{300}, i64{1}}) {
@@ -189,6 +190,7 @@ TEST_P(ExactPassesTest, BlocksDoNotMatter) {
       ASSERT_TRUE(answers.ok());
       if (first.empty()) {
         first = answers->curves;
+        first_passes = answers->passes;
         for (std::size_t q = 0; q < first.size(); ++q) {
           const CurveAnswer& own = first[q];
           const PlainIntegrals plain =
@@ -210,11 +212,11 @@ TEST_P(ExactPassesTest, BlocksDoNotMatter) {
         EXPECT_EQ(own.means, first[q].exact->means);
         EXPECT_EQ(own.steps, first[q].exact->steps);
         EXPECT_EQ(answers->curves[q].curves.pos, first[q].curves.pos);
-        most_passes = std::max(most_passes, own.passes);
+        most_passes = std::max(most_passes, answers->passes);
       }
     }
   }
-  EXPECT_EQ(first[0].exact->passes, 1);
+  EXPECT_EQ(first_passes, 1);
   EXPECT_GT(most_passes, 20);
 }
 

@@ -65,7 +65,6 @@ struct Shown {
     evidence.class_names = names;
     evidence.class_rows = rows;
     evidence.curves = &curves;
-    evidence.passes = 1;
   }
   Shown(const Shown&) = delete;
   Shown& operator=(const Shown&) = delete;
@@ -144,7 +143,6 @@ TEST(Opis, DetailsOfTheExample) {
   EXPECT_EQ(number(details, "classes_left_out"), 0);
   EXPECT_EQ(number(details, "d_min"), 0.4);
   EXPECT_EQ(number(details, "d_max"), 1.6);
-  EXPECT_EQ(number(details, "passes"), 1);
   // The means of the utilities' rows and columns, by hand.
   const double second = (0 + 14. / 15 + 6. / 7 + 2. / 3 + 0.4) / 5;
   EXPECT_NEAR(number(entry(details, "worst_classes", 0), "mean_utility"), second, 1e-15);
@@ -177,11 +175,9 @@ TEST(Opis, ExactIntegralsOfTheExample) {
   // As the metric tells it: with the curve of a grid, and without.
   Shown shown(pairs, plain::grid(0.4, 1.6, 5));
   shown.exact = squared;
-  shown.exact.passes = 2;
   shown.evidence.exact = &shown.exact;
   const MetricValue value = shown.value("opis(rule=exact,d_range=0.4:1.6)");
   EXPECT_EQ(value.number, squared.opis);
-  EXPECT_EQ(number(value.details, "passes"), 2);
   EXPECT_EQ(shown.value("eps_opis(rule=exact)").number, squared.extremes);
   EXPECT_NE(find(value.details, "curve"), nullptr);
   shown.curves.thresholds.clear();

@@ -81,7 +81,6 @@ struct ExactCurves {
   std::vector<double> contributions;  ///< [class here] mean of (U - mean U)^2
   std::vector<double> means;          ///< [class here] mean of U
   u64 steps = 0;                      ///< pairs inside the range
-  i64 passes = 0;                     ///< over the pairs, that it took
 };
 
 /// Hits of the queries whose class has `positives` other rows; sums that add up.
@@ -122,7 +121,6 @@ struct VerificationEvidence {
   const ClassCurves* curves = nullptr;
   const ExactCurves* exact = nullptr;   ///< rule=exact
   const RetrievalSums* retrieval = nullptr;
-  i64 passes = 0;  ///< over all pairs, for this metric
 };
 
 }  // namespace cupel
