@@ -330,7 +330,8 @@ def cases(gen):
     add("example_g", "example G of METRICS: three classes on the unit circle",
         grid_metrics("d_range=0.4:1.6") + ",opis(d_range=0.4:1.6,n_thresholds=4),opis(far_range=0.09:0.5),opis,"
         "class_far(threshold=1.1),class_frr(threshold=0.5),far_spread(threshold=1.1),frr_spread(threshold=0.5,spread=std),"
-        "class_far(far=0.2),class_frr(far=0.1),class_far," + RANKED + "," + NEAREST, flat, g)  # fmt: skip
+        "class_far(far=0.2),class_frr(far=0.1),class_far," + RANKED + "," + NEAREST, "label:i64 id:i64 embedding[2]:f32",
+        [f"{row[0]} {i}{row[1:]}" for i, row in enumerate(g)], "--id id")  # fmt: skip
     add("example_g_similarities", "example G by cosines: another integral",
         grid_metrics("domain=cosine,d_range=-0.3:0.9") + ",opis(domain=cosine,far_range=0.1:0.5),"
         "class_far(domain=cosine,threshold=0.2),class_frr(domain=cosine,far=0.2)", flat, g)  # fmt: skip

@@ -216,7 +216,7 @@ TEST_P(ExactPassesTest, BlocksDoNotMatter) {
       }
     }
   }
-  EXPECT_EQ(first_passes, 1);
+  EXPECT_LE(first_passes, 2);
   EXPECT_GT(most_passes, 20);
 }
 
