@@ -45,7 +45,7 @@ struct PairAnswers {
   RankTable ranks;
   std::vector<CurveAnswer> curves, rates;  ///< rates: curves of one threshold
   std::vector<RetrievalSums> retrieval;
-  i64 passes = 0;  ///< over the pairs, that it all took
+  i64 passes = 0;    ///< over the pairs, that it all took
   std::string plan;  ///< a line for people
 };
 

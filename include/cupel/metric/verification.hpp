@@ -115,11 +115,11 @@ struct VerificationEvidence {
   double first = 0, last = 0;
   /// A false accept rate was asked for that is below 1 / neg.
   bool unresolved = false;
-  bool empty_range = false;             ///< both bounds of the rate fall on one threshold
+  bool empty_range = false;  ///< both bounds of the rate fall on one threshold
   /// Of curves, and of rates with one threshold. With rule=exact too: `of` is needed, thresholds
   /// (the grid's, for the curve that details show) may be empty.
   const ClassCurves* curves = nullptr;
-  const ExactCurves* exact = nullptr;   ///< rule=exact
+  const ExactCurves* exact = nullptr;  ///< rule=exact
   const RetrievalSums* retrieval = nullptr;
 };
 
